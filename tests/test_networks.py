@@ -1,16 +1,13 @@
 """Softmax regression and the perceptron: their kernels, options and layouts beyond the contract of every problem."""
 
-import hashlib
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
-from psopt.problems import build, kernels
+from psopt.problems import build
 from psopt.problems.base import Share
 from psopt.problems.check import check_problem
 from psopt.problems.kernels import layers, network, products, rows, softmax
@@ -196,15 +193,6 @@ def test_rows_are_taken_and_checked():
         assert inside(np.array([3, 0]), 4)
         assert not inside(np.array([3, 4]), 4)
         assert not inside(np.array([-1]), 4)
-
-
-@pytest.mark.parametrize("name", ["layers", "softmax", "products", "rows", "network"])
-def test_kernels_quote_the_checksum_of_what_they_inline(name):
-    folder = Path(kernels.__file__).parent
-    text = (folder / f"{name}.py").read_text()
-    for called in re.findall(r"^from psopt\.problems\.kernels\.(\w+) import", text, flags=re.M):
-        digits = hashlib.sha256((folder / f"{called}.py").read_bytes()).hexdigest()[:12]
-        assert f"# {called}.py {digits}\n" in text, f"write it into {name}.py"
 
 
 @pytest.mark.parametrize("kind", ["logistic", "softmax", "perceptron"])

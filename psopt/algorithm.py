@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, fields
 
 from psopt.errors import IncompatibleParts
-from psopt.parts import FAMILIES, kind_of, schedules
-from psopt.parts.aggregators import Aggregator, Lazy
+from psopt.parts import FAMILIES, formulas, kind_of
+from psopt.parts.aggregators import Aggregator, FreshMean, Lazy
 from psopt.parts.codecs import Codec, Overwrite
 from psopt.parts.plans import Every, Plan
 from psopt.parts.schedules import Constant, Schedule
@@ -48,6 +48,8 @@ class Algorithm:
             )
         self._check_trigger()
         self._check_codec()
+        self._check_steps()
+        self._check_aggregator()
         if self.start.forced_rounds == 0 and self.start.fill == 0 and self.lazy:
             raise IncompatibleParts(
                 "start `zero` without forced rounds cannot be combined with a lazy trigger or selection, because "
@@ -62,10 +64,49 @@ class Algorithm:
                 f"trigger `{name}` cannot be used with start `{self.name('start')}` without forced rounds, because "
                 "it compares with the iterate of the last upload, and there is none"
             )
+        if name and not self.work.replays:
+            raise IncompatibleParts(
+                f"trigger `{name}` cannot be used with work `{self.name('work')}` that keeps its moments, because the "
+                "round cannot be repeated from another iterate: set `moments: reset`"
+            )
         if isinstance(inner, Snapshot) and not self.selection.everyone:
             raise IncompatibleParts(
                 f"trigger `snapshot` cannot be used with selection `{self.name('selection')}`, because a worker "
                 "that is not asked misses the round in which the snapshot is taken"
+            )
+
+    def _check_steps(self) -> None:
+        work, plan = self.name("work"), self.name("plan")
+        if not self.plan.single and not self.work.local:
+            raise IncompatibleParts(
+                f"plan `{plan}` cannot be used with work `{work}`, because that takes no local steps: use `local_sgd`"
+            )
+        if self.work.local and self.codec.scaled:
+            raise IncompatibleParts(
+                f"codec `overwrite` with `scale: step` cannot be used with work `{work}`, because a pseudo-gradient "
+                "holds the step sizes already"
+            )
+        if self.workers_step and self.needs_joint_smoothness:
+            who = f"work `{work}`" if self.work.local else "codec `overwrite` with `scale: step`"
+            raise IncompatibleParts(
+                f"{who} cannot be used with a step size that is a formula in L, because workers do not know L: set "
+                "`step_size` to a number, or to a formula in M"
+            )
+
+    def _check_aggregator(self) -> None:
+        if not isinstance(self.aggregator, FreshMean):
+            return
+        name = self.name("aggregator")
+        if self.lazy:
+            silent = "trigger" if self.trigger.lazy else "selection"
+            raise IncompatibleParts(
+                f"{silent} `{self.name(silent)}` cannot be used with aggregator `{name}`, because that forgets who is "
+                "silent: use `lazy`"
+            )
+        if self.start.fill:
+            raise IncompatibleParts(
+                f"start `{self.name('start')}` cannot be used with aggregator `{name}`, because nothing counts there "
+                "but what was said in the round"
             )
 
     def _check_codec(self) -> None:
@@ -85,11 +126,6 @@ class Algorithm:
                 f"trigger `{self.name('trigger')}` cannot be used with a codec that scales or feeds back, because it "
                 "compares the gradient with what was sent: use `same_sample`"
             )
-        if codec.scaled and self.needs_joint_smoothness:
-            raise IncompatibleParts(
-                "codec `overwrite` with `scale: step` cannot be used with a step size that is a formula in L, because "
-                "workers do not know L: set `step_size` to a number, or to a formula in M"
-            )
 
     def name(self, family: str) -> str:
         """The YAML name of the row's part of that family."""
@@ -108,7 +144,12 @@ class Algorithm:
     @property
     def needs_joint_smoothness(self) -> bool:
         """Whether the step size is a formula in L, the smoothness of the whole objective."""
-        return "L" in schedules.names_in(self.step_size.initial)
+        return "L" in formulas.names_in(self.step_size.initial)
+
+    @property
+    def workers_step(self) -> bool:
+        """Whether the step size is applied by the workers, so that the update's step is 1 times its rate."""
+        return self.work.local or self.codec.scaled
 
     @property
     def needs_smoothness(self) -> bool:

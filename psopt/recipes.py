@@ -6,17 +6,23 @@ Sum convention throughout: F(theta) = sum over m of f_m(theta), where f_m carrie
 from dataclasses import dataclass
 
 from psopt.algorithm import Algorithm
+from psopt.parts.aggregators import FreshMean
 from psopt.parts.codecs import Increment, Overwrite
 from psopt.parts.compressors import TopK
+from psopt.parts.local_work import LocalAdamW, LocalSGD
+from psopt.parts.plans import Fixed, Growing, OneShot
 from psopt.parts.schedules import Constant
-from psopt.parts.selections import BySmoothness, Cyclic, SmoothnessDrift
+from psopt.parts.selections import BySmoothness, Cyclic, Sampled, SmoothnessDrift
 from psopt.parts.starts import Zero
 from psopt.parts.triggers import Innovation, MaxAge, Relative, SameSample, Snapshot
+from psopt.parts.updates import AdamW, Momentum, Nesterov
 from psopt.parts.work import Minibatch
 
 SASG = "Deng, Li, Sun, Lu: SASG, IEEE Trans. Big Data 2025, arXiv 2112.04088"
 LASG = "Chen, Sun, Yin: LASG, arXiv 2002.11360"
 LAG = "Chen, Giannakis, Sun, Yin: LAG, NeurIPS 2018, arXiv 1805.09965"
+LOCAL = "Spiridonoff, Olshevsky, Paschalidis: From Local SGD to One-Shot Averaging, NeurIPS 2021, arXiv 2106.04759"
+FEDAVG = "McMahan, Moore, Ramage, Hampson, Aguera y Arcas: FedAvg, AISTATS 2017, arXiv 1602.05629"
 
 SPARSE = Overwrite(TopK(fraction=0.01), feedback=True, scale="step")
 
@@ -118,6 +124,70 @@ RECIPES: dict[str, Recipe] = {
             trigger=Relative(zeta=32.0),
             codec=Increment(TopK(fraction=0.1)),
             step_size=Constant("0.1/L"),
+        ),
+    ),
+    "adamw": Recipe(
+        "synchronous AdamW: everyone uploads the gradient of a batch, the server keeps the moments",
+        "Loshchilov, Hutter: Decoupled weight decay regularization, ICLR 2019, arXiv 1711.05101",
+        Algorithm(work=Minibatch(10), update=AdamW(), step_size=Constant(1e-3)),
+    ),
+    "local-sgd": Recipe(
+        "local SGD with growing rounds: as many messages a worker as there are workers, however long the run",
+        f"{LOCAL}; H_i = a (i + 1), R = M rounds",
+        Algorithm(Growing("M"), Zero(), work=LocalSGD(10), aggregator=FreshMean(), step_size=Constant(0.05)),
+        "the step is a constant until one is set; the paper's is `inverse`: 2 / (mu (t + beta))",
+    ),
+    "one-shot": Recipe(
+        "one-shot averaging: everyone trains alone and speaks once, at the end",
+        f"{LOCAL}; R = 1",
+        Algorithm(OneShot(), Zero(), work=LocalSGD(10), aggregator=FreshMean(), step_size=Constant(0.05)),
+        "as for `local-sgd`",
+    ),
+    "fedavg": Recipe(
+        "federated averaging: half of the workers a round, ten local steps, the mean weighed by samples",
+        FEDAVG,
+        Algorithm(
+            Fixed(10), Zero(), Sampled(0.5), LocalSGD(10), aggregator=FreshMean("samples"), step_size=Constant(0.05)
+        ),
+        "a round is a number of local steps, not of epochs",
+    ),
+    "fedavgm": Recipe(
+        "federated averaging with momentum at the server",
+        "Hsu, Qi, Brown: Measuring the effects of non-identical data distribution, arXiv 1909.06335; beta = 0.9",
+        Algorithm(
+            Fixed(10),
+            Zero(),
+            Sampled(0.5),
+            LocalSGD(10),
+            aggregator=FreshMean("samples"),
+            update=Momentum(0.9),
+            step_size=Constant(0.01),
+        ),
+        "a round is a number of local steps, not of epochs",
+    ),
+    "diloco": Recipe(
+        "hundreds of local AdamW steps, then a Nesterov step along the mean pseudo-gradient",
+        "Douillard et al.: DiLoCo, arXiv 2311.08105; outer momentum 0.9, outer rate 0.7",
+        Algorithm(
+            Fixed(500),
+            Zero(),
+            work=LocalAdamW(10),
+            aggregator=FreshMean(),
+            update=Nesterov(0.9, rate=0.7),
+            step_size=Constant(1e-3),
+        ),
+        "weight decay 0.01 instead of 0.1; the step is a constant until a schedule is set",
+    ),
+    "local-top-k": Recipe(
+        "local SGD of which each worker sends the largest 1 % of each tensor and keeps the rest for later",
+        "Basu, Data, Karakus, Diggavi: Qsparse-local-SGD, NeurIPS 2019, arXiv 1906.02367; without quantisation",
+        Algorithm(
+            Fixed(10),
+            Zero(),
+            work=LocalSGD(10),
+            codec=Overwrite(TopK(fraction=0.01), feedback=True),
+            aggregator=FreshMean(),
+            step_size=Constant(0.05),
         ),
     ),
     "cyc-iag": Recipe(

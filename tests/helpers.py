@@ -121,23 +121,41 @@ class Course:
         return self.transport.workers
 
 
-def joined(algorithm, problems, theta=None, *, seed=0, dtype="float64", reorder=None, smoothness=None, wire=InProcess):
+def joined(
+    algorithm,
+    problems,
+    theta=None,
+    *,
+    seed=0,
+    dtype="float64",
+    reorder=None,
+    smoothness=None,
+    wire=InProcess,
+    max_steps=None,
+):
     """A server and workers that have said hello, and no round yet."""
     M, dtype_ = len(problems), np.dtype(dtype)
-    workers = [Worker(m, M, algorithm, p, dtype_, np.random.default_rng(m)) for m, p in enumerate(problems)]
+    if algorithm.plan.needs_steps and max_steps is None:
+        max_steps = 400
+    weights = algorithm.aggregator.weights([p.samples for p in problems])
+    workers = [
+        Worker(m, M, algorithm, p, dtype_, np.random.default_rng(m), weight=weights[m]) for m, p in enumerate(problems)
+    ]
     transport = wire(workers, reorder)
     theta = np.zeros(problems[0].dim, dtype) if theta is None else theta.astype(dtype)
     hellos = transport.hellos()
     if algorithm.needs_joint_smoothness and smoothness is None:
         smoothness = sum(problem.smoothness() for problem in problems)
-    server = Server(algorithm, theta, hellos, np.random.default_rng(seed), smoothness)
+    server = Server(algorithm, theta, hellos, np.random.default_rng(seed), smoothness, max_steps=max_steps)
     return Course(server, transport, [server.theta.copy()])
 
 
 def go(course, rounds, each=None, evaluate=False):
-    """Runs on; ``each(course)`` is called after every round."""
+    """Runs on, to the plan's end at most; ``each(course)`` is called after every round."""
     server, transport = course.server, course.transport
     for _ in range(rounds):
+        if server.over:
+            break
         if evaluate:
             question = Evaluate(server.round, What.OBJECTIVE, server.asks_everyone_next, server.theta)
             course.values.append(sum(answer.value for answer in transport.evaluate(question)))
@@ -161,9 +179,9 @@ def tiny(**changes):
     return {
         "seed": 3,
         "workers": 3,
-        "problem": "least-squares",
+        "problem": {"kind": "least-squares", "reduction": "mean"},
         "data": {"source": "synthetic", "synthetic": {"n_samples": 60, "n_features": 4, "heterogeneity": 1.0}},
         "algorithm": "lag-wk",
-        "stop": {"max_rounds": 8},
+        "stop": {"max_rounds": 8, "max_steps": 400},
         **changes,
     }

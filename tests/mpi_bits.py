@@ -27,6 +27,7 @@ KEYS = (
 
 
 SHORT = {"kind": "top_k", "fraction": 0.1, "values": "float16"}
+MEAN = {"kind": "logistic", "l2": 1e-2, "reduction": "mean"}
 CLASSES = {
     "data": {"source": "dermatology", "labels": "classes", "standardise": "z-score", "test": {"fraction": 0.2}},
     "f_star": "none",
@@ -35,8 +36,8 @@ CLASSES = {
 
 def cases():
     """(name, config, problem class): each recipe with a built-in problem, and what else changes the messages."""
-    for recipe in RECIPES:
-        yield recipe, _config(recipe), None
+    for recipe, entry in RECIPES.items():
+        yield recipe, _config(recipe, MEAN if entry.row.work.local else None), None
     yield "float32", _config("lag-ps", problem={"kind": "logistic", "l2": 1e-2, "dtype": "float32"}), None
     yield "sparsely evaluated", _config("lag-wk", trace={"every": 7}), None
     yield "mirrors checked", _config("lag-wk", debug={"check_mirror": True}), None
@@ -49,12 +50,20 @@ def cases():
     stochastic = {"recipe": "sasg", "step_size": "0.01*M", "codec": {"compressor": SHORT}}
     yield "network", _config(stochastic, network, **CLASSES), None
     yield "network, lazy downlink", _config(stochastic, network, **CLASSES, downlink="changes"), None
+    local = {
+        "plan": {"kind": "fixed", "local_steps": 20},
+        "step_size": {"kind": "cosine", "initial": 0.01, "steps": 600},
+    }
+    yield "local AdamW, lazy downlink", _config({"recipe": "diloco", **local}, MEAN, downlink="changes"), None
+    work = {"kind": "local_momentum", "batch": 3, "draw": "replace", "moments": "reset"}
+    lazy = {"recipe": "lasg-wk2", **local, "work": work, "trigger": {"of": {"xi": 1.0}}}
+    yield "local steps, lazily", _config(lazy, MEAN), None
     yield "delays", _config("lag-wk", problem="mpi_problems:Jittery", data="lag-increasing"), mpi_problems.Jittery
 
 
 def _config(algorithm, problem=None, data="lag-logistic", **sections):
     problem = problem or {"kind": "logistic", "l2": 1e-2}
-    stop = {"max_rounds": 60}
+    stop = {"max_rounds": 60, "max_steps": 600}
     return parse({"workers": 9, "problem": problem, "data": data, "algorithm": algorithm, "stop": stop, **sections})
 
 

@@ -40,8 +40,8 @@ def complaints(data: object) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def row(algorithm: object) -> Algorithm:
-    return config.parse({**LEAST, "algorithm": algorithm}).algorithm
+def row(algorithm: object, **sections: object) -> Algorithm:
+    return config.parse({**LEAST, "algorithm": algorithm, **sections}).algorithm
 
 
 @pytest.fixture
@@ -131,16 +131,41 @@ def test_a_written_stop_gets_no_other_limit():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_by_name_or_by_key(recipe):
-    assert row(recipe) == row({"recipe": recipe}) == RECIPES[recipe].row
-    assert config.parse({**LEAST, "algorithm": recipe}).recipe == recipe
+    length = {"stop": {"max_steps": 100}}
+    assert row(recipe, **length) == row({"recipe": recipe}, **length) == RECIPES[recipe].row
+    assert config.parse({**LEAST, "algorithm": recipe, **length}).recipe == recipe
 
 
 @pytest.mark.parametrize(
     ("family", "part"), [(family, kind) for family in FAMILIES if family != "compressor" for kind in FAMILIES[family]]
 )
 def test_every_part_by_name_and_by_kind(family, part):
-    rest = {"trigger": "always"} if (family, part) == ("start", "zero") else {}
-    assert row({family: part, **rest}) == row({family: {"kind": part}, **rest})
+    rest = {"work": "local_sgd", "step_size": 0.1} if family == "plan" or part.startswith("local_") else {}
+    rest = {key: value for key, value in rest.items() if key != family}
+    length = {"stop": {"max_steps": 100}}
+    if part in NEEDED.get(family, {}):
+        needed, keys = NEEDED[family][part]
+        assert needed in "\n".join(complaints({**LEAST, "algorithm": {family: part, **rest}, **length}))
+        made = row({family: {"kind": part, **keys}, **rest}, **length)
+        assert type(getattr(made, family)) is FAMILIES[family][part]
+    else:
+        assert row({family: part, **rest}, **length) == row({family: {"kind": part}, **rest}, **length)
+
+
+NEEDED = {
+    "plan": {
+        "fixed": ("exactly one of `local_steps` and `rounds`", {"local_steps": 5}),
+        "growing": ("exactly one of `rounds` and `increment`", {"rounds": "sqrt(M)"}),
+        "list": ("plan.local_steps: missing", {"local_steps": [3, 1, 7]}),
+    },
+    "selection": {"sampled": ("exactly one of `fraction` and `count`", {"fraction": 0.5})},
+    "step_size": {
+        "polynomial": ("step_size.steps: missing", {"initial": 0.1, "steps": 100}),
+        "cosine": ("step_size.steps: missing", {"initial": 0.1, "steps": 100}),
+        "capped": ("step_size.of: missing", {"of": "inverse", "cap": 0.5}),
+    },
+}
+"""Parts that do not go without keys: what is said of it, and keys that will do."""
 
 
 def test_a_part_without_kind_changes_the_recipes_own():
@@ -327,7 +352,8 @@ WRONG = {
     ),
     "kind by key": (
         {"algorithm": {"selection": {"kind": "some"}}},
-        "algorithm.selection.kind: unknown selection 'some'; valid are all, cyclic, by_smoothness, smoothness_drift",
+        "algorithm.selection.kind: unknown selection 'some'; valid are all, cyclic, sampled, by_smoothness, "
+        "smoothness_drift",
     ),
     "kind no name": (
         {"algorithm": {"plan": {"kind": 1}}},

@@ -17,14 +17,15 @@ SAME = ("theta_sha256", "uploads", "skips", "payload_bytes_up", "objective", "co
 
 
 def run(recipe, how, **changes):
-    config = tiny(algorithm=recipe, downlink=how, stop={"max_rounds": 230}, debug={"check_mirror": True}, **changes)
+    stop = {"max_rounds": 230, "max_steps": 2300}
+    config = tiny(algorithm=recipe, downlink=how, stop=stop, debug={"check_mirror": True}, **changes)
     return simulate(Plan(parse(config), quiet=True))
 
 
 @pytest.mark.parametrize("recipe", EVERYONE)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_same_bits_as_sending_theta(recipe, dtype):
-    problem = {"kind": "least-squares", "dtype": dtype}
+    problem = {"kind": "least-squares", "reduction": "mean", "dtype": dtype}
     plain, lazy = (run(recipe, how, problem=problem) for how in ("theta", "changes"))
     assert {key: plain.summary[key] for key in SAME} == {key: lazy.summary[key] for key in SAME}
     np.testing.assert_array_equal(plain.uploads, lazy.uploads)
@@ -55,7 +56,7 @@ def test_refused_where_somebody_is_not_asked(recipe):
 @pytest.fixture
 def copy():
     """A copy of two workers' model that has had its first message."""
-    replica = Replica(RECIPES["gd"].row, 3, np.dtype(np.float64), 2)
+    replica = Replica(RECIPES["gd"].row, 3, np.dtype(np.float64), [1, 1])
     replica.expand(message(5, downlink.first_message(0.5, np.arange(3.0))))
     return replica
 
@@ -93,4 +94,4 @@ def test_what_is_no_message_is_refused(copy, k, content, said):
 
 def test_a_first_message_of_the_wrong_size_is_refused():
     with pytest.raises(ProtocolError, match="the first message holds 40 bytes"):
-        Replica(RECIPES["gd"].row, 3, np.dtype(np.float64), 2).expand(message(1, np.zeros(40, np.uint8)))
+        Replica(RECIPES["gd"].row, 3, np.dtype(np.float64), [1, 1]).expand(message(1, np.zeros(40, np.uint8)))

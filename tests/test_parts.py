@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from psopt.parts import (
     aggregators,
     codecs,
     compressors,
+    local_work,
     plans,
     schedules,
     selections,
@@ -28,7 +30,14 @@ from psopt.parts import (
 from psopt.parts.thresholds import Threshold
 
 ROWS = {
-    "plan": {"every": [plans.Every()]},
+    "plan": {
+        "every": [plans.Every()],
+        "fixed": [plans.Fixed(7), plans.Fixed(rounds="sqrt(M)"), plans.Fixed(rounds=30.5)],
+        "growing": [plans.Growing("M"), plans.Growing(12.3), plans.Growing(increment=0.3), plans.Growing(1e9)],
+        "decreasing": [plans.Decreasing(), plans.Decreasing(12)],
+        "one_shot": [plans.OneShot()],
+        "list": [plans.Listed((3, 1, 500)), plans.Listed((2000,))],
+    },
     "start": {
         "gradient": [starts.Gradient()],
         "zero": [starts.Zero(), starts.Zero(10)],
@@ -37,12 +46,16 @@ ROWS = {
     "selection": {
         "all": [selections.All()],
         "cyclic": [selections.Cyclic()],
+        "sampled": [selections.Sampled(0.4), selections.Sampled(count=3)],
         "by_smoothness": [selections.BySmoothness()],
         "smoothness_drift": [selections.SmoothnessDrift(), selections.SmoothnessDrift(2, (0.5, 0.1))],
     },
     "work": {
         "full_gradient": [work.FullGradient()],
         "minibatch": [work.Minibatch(3), work.Minibatch(4, "replace"), work.Minibatch(7)],
+        "local_sgd": [local_work.LocalSGD(3), local_work.LocalSGD(1, "replace")],
+        "local_momentum": [local_work.LocalMomentum(3), local_work.LocalMomentum(4, "replace", 0.5, True, "reset")],
+        "local_adamw": [local_work.LocalAdamW(3), local_work.LocalAdamW(4, "replace", 0.5, moments="reset")],
     },
     "trigger": {
         "always": [triggers.Always()],
@@ -89,12 +102,25 @@ ROWS = {
             compressors.RandomK(0.4, unbiased=True),
         ],
     },
-    "aggregator": {"lazy": [aggregators.Lazy()]},
-    "update": {"descent": [updates.Descent()]},
+    "aggregator": {
+        "lazy": [aggregators.Lazy()],
+        "fresh_mean": [aggregators.FreshMean(), aggregators.FreshMean("samples")],
+    },
+    "update": {
+        "descent": [updates.Descent(), updates.Descent(0.5)],
+        "momentum": [updates.Momentum(), updates.Momentum(0.5, 0.7)],
+        "nesterov": [updates.Nesterov(), updates.Nesterov(0.5, 0.7)],
+        "adamw": [updates.AdamW(), updates.AdamW(0.8, 0.9, 1e-3, 0.0, 0.5)],
+    },
     "step_size": {
         "constant": [schedules.Constant(), schedules.Constant(0.5)],
         "decaying": [schedules.Decaying(), schedules.Decaying(0.5, 10.0, 0.5)],
+        "inverse": [schedules.Inverse(), schedules.Inverse(3.0, 0.5, 10.0)],
         "multi_step": [schedules.MultiStep(), schedules.MultiStep(0.5, (10, 30), 0.2)],
+        "polynomial": [schedules.Polynomial("1/L", 50), schedules.Polynomial(0.5, 50, 2.0, 0.1)],
+        "cosine": [schedules.Cosine("1/L", 50), schedules.Cosine(0.5, 50, 0.1)],
+        "capped": [schedules.Capped(schedules.Inverse(), 0.5)],
+        "warm_up": [schedules.WarmUp(), schedules.WarmUp(schedules.Cosine(0.5, 50), 10)],
     },
 }
 UPLOADS_WHEN_SILENCED = {"always", "max_age"}
@@ -116,13 +142,14 @@ def test_every_part_has_a_row_and_nothing_else_has():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_parts_are_frozen_comparable_and_have_defaults(family):
-    for cls in FAMILIES[family].values():
-        assert cls() == cls()
-        assert hash(cls()) == hash(cls())
-        assert cls.__doc__
-        with pytest.raises(AttributeError):
-            cls().anything = 1
+def test_parts_are_frozen_and_comparable(family):
+    for parts in ROWS[family].values():
+        for part in parts:
+            assert replace(part) == part
+            assert hash(replace(part)) == hash(part)
+            assert type(part).__doc__
+            with pytest.raises(AttributeError):
+                part.anything = 1
 
 
 class View:
@@ -347,28 +374,64 @@ def test_random_k_is_unbiased_over_its_draws():
     np.testing.assert_allclose(total / 4000, x, rtol=0.15)
 
 
+def literal(part, held, spoke, samples):
+    """What the aggregate is, row by row: of everyone's last words, or of those who spoke, by weight."""
+    expected = np.zeros(held.shape[1], held.dtype)
+    if isinstance(part, aggregators.Lazy):
+        for row in held:
+            expected = expected + row
+        return expected
+    weights = np.ones(len(held)) / len(held) if part.weigh_by == "equal" else np.array(samples) / sum(samples)
+    for m in sorted(spoke):
+        expected = expected + held.dtype.type(weights[m] / weights[sorted(spoke)].sum()) * held[m]
+    return expected
+
+
 @members("aggregator")
 @members("codec", "codec")
 @each_dtype
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 def test_aggregators(part, codec, dtype, fill):
-    """The literal sum in worker order, bit for bit, the absent ones' last words included, whatever form is held."""
+    """The literal sum or mean in worker order, bit for bit, whatever form is held."""
     rng, dtype = np.random.default_rng(0), np.dtype(dtype)
     for workers, sizes in ((1, [1]), (4, [1, 2]), (9, [3000, 2000])):
-        dim = sum(sizes)
-        state = part.init(workers, dim, dtype, fill, codec)
+        dim, samples = sum(sizes), [3 * m + 1 for m in range(workers)]
+        state = part.init(dim, dtype, fill, codec, samples)
         held = np.full((workers, dim), fill, dtype)
         codecs_ = [codec.init(sizes, dtype, np.random.default_rng(m)) for m in range(workers)]
         for _ in range(6):
-            expected = np.zeros(dim, dtype)
-            for row in held:
-                expected = expected + row
-            np.testing.assert_array_equal(part.total(state), expected)
-            np.testing.assert_array_equal(part.total(state), expected)
-            for m in rng.permutation(workers)[: rng.integers(0, workers + 1)]:
+            part.open(state)
+            spoke = rng.permutation(workers)[: rng.integers(0, workers + 1)].tolist()
+            for m in spoke:
                 payload, held[m] = codec.commit(codecs_[m], rng.standard_normal(dim).astype(dtype), held[m].copy(), 0.1)
                 part.absorb(state, m, np.ascontiguousarray(payload))
                 np.testing.assert_array_equal(part.stale(state, m), held[m])
+            expected = literal(part, held, spoke, samples)
+            np.testing.assert_array_equal(part.total(state), expected)
+            np.testing.assert_array_equal(part.total(state), expected)
+        assert sum(part.weights(samples)) == pytest.approx(workers if isinstance(part, aggregators.Lazy) else 1.0)
+
+
+def literal_steps(part, theta, aggregates, step):
+    """The iterates, by the formulas of the docstrings."""
+    thetas, v, m, s = [theta], 0.0, 0.0, 0.0
+    for t, g in enumerate(aggregates, 1):
+        theta, a = thetas[-1], part.rate * step
+        match part:
+            case updates.Descent():
+                thetas.append(theta - a * g)
+            case updates.Momentum():
+                v = part.momentum * v + g
+                thetas.append(theta - a * v)
+            case updates.Nesterov():
+                v = part.momentum * v + g
+                thetas.append(theta - a * (g + part.momentum * v))
+            case updates.AdamW():
+                m, s = part.beta1 * m + (1 - part.beta1) * g, part.beta2 * s + (1 - part.beta2) * g * g
+                m_hat, s_hat = m / (1 - part.beta1**t), s / (1 - part.beta2**t)
+                decayed = theta - a * part.weight_decay * theta
+                thetas.append(decayed - a * m_hat / (np.sqrt(s_hat) + part.epsilon))
+    return thetas[1:]
 
 
 @members("update")
@@ -376,13 +439,34 @@ def test_aggregators(part, codec, dtype, fill):
 def test_updates(part, dtype):
     rng, dtype = np.random.default_rng(0), np.dtype(dtype)
     for dim in (1, 5, 5000):
-        theta, aggregate = rng.standard_normal((2, dim)).astype(dtype)
-        before, kept = theta.copy(), aggregate.copy()
-        moved = part.step(part.init(dim, dtype), theta, aggregate, 0.3)
-        np.testing.assert_array_equal(theta, before - dtype.type(0.3) * aggregate)
-        np.testing.assert_array_equal(aggregate, kept)
-        change = theta.astype(np.float64) - before
-        assert moved == pytest.approx(float(change @ change), rel=1e-6 if dtype == np.float32 else 1e-12)
+        theta, *aggregates = rng.standard_normal((6, dim)).astype(dtype)
+        state, before = part.init(dim, dtype), theta.copy()
+        exact = [g.astype(np.float64) for g in aggregates]
+        near = {"rtol": 1e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-13}
+        for aggregate, expected in zip(aggregates, literal_steps(part, before.astype(float), exact, 0.3), strict=True):
+            kept, old = aggregate.copy(), theta.copy()
+            moved = part.step(state, theta, aggregate, 0.3)
+            np.testing.assert_allclose(theta, expected, **near)
+            np.testing.assert_array_equal(aggregate, kept)
+            change = theta.astype(np.float64) - old
+            assert moved == pytest.approx(float(change @ change), rel=1e-6 if dtype == np.float32 else 1e-12)
+
+
+def test_descent_is_numpys_to_the_last_bit():
+    theta, aggregate = np.random.default_rng(0).standard_normal((2, 5000))
+    expected = theta - 0.3 * aggregate
+    updates.Descent().step(None, theta, aggregate, 0.3)
+    np.testing.assert_array_equal(theta, expected)
+
+
+@pytest.mark.parametrize("part", [updates.Momentum(0.0), updates.Nesterov(0.0)])
+def test_without_momentum_it_is_descent_to_the_last_bit(part):
+    theta, aggregate = np.random.default_rng(0).standard_normal((2, 5000))
+    expected, state = theta.copy(), part.init(5000, theta.dtype)
+    for _ in range(3):
+        updates.Descent().step(None, expected, aggregate, 0.3)
+        part.step(state, theta, aggregate, 0.3)
+        np.testing.assert_array_equal(theta, expected)
 
 
 @members("start")
@@ -393,19 +477,36 @@ def test_starts(part):
 
 
 @members("plan")
-def test_plans_number_local_steps_across_the_run(part):
-    t = 0
-    for k in range(1, 100):
-        entry = part.entry(k)
+@pytest.mark.parametrize("workers", [1, 9])
+@pytest.mark.parametrize("steps", [1, 2, 100, 1000, None])
+def test_plans_number_local_steps_across_the_run(part, steps, workers):
+    """Without a gap, every round one step at least, and exactly T of them unless the plan itself is shorter."""
+    if steps is None and part.needs_steps:
+        return
+    rounds, t, lengths = plans.Rounds(part, steps, workers), 0, []
+    while not rounds.over and len(lengths) < 1001:
+        entry = rounds.advance()
         assert entry.t_start == t
         assert entry.local_steps >= 1
         t += entry.local_steps
+        lengths.append(entry.local_steps)
+    if isinstance(part, plans.Listed):
+        assert t == min(sum(part.local_steps), steps or 10**9)
+    elif steps is not None:
+        assert t == steps
+    if rounds.over:
+        assert rounds.advance() is None
+    if part.single:
+        assert set(lengths) == {1}
+    if isinstance(part, plans.Growing | plans.Decreasing) and steps == 1000 and len(lengths) < 40:
+        down = isinstance(part, plans.Decreasing)
+        assert all((b - a if not down else a - b) >= -1 for a, b in pairwise(lengths[: -1 if not down else None]))
 
 
 class Bowl:
     """f(theta) = ||theta||^2 / 2 by 10 samples, each of which pulls towards its own number."""
 
-    dim, samples = 3, 10
+    dim, samples, dtype = 3, 10, np.dtype(np.float64)
 
     def value_and_gradient(self, theta, out):
         return self.batch_value_and_gradient(theta, np.arange(10), out)
@@ -415,17 +516,22 @@ class Bowl:
         return float(theta @ theta)
 
 
+SETTING = work.Setting(schedules.Constant(0.1), 0.1)
+
+
 @members("work")
 def test_work_replays_without_randomness(part):
     rng = np.random.default_rng(0)
-    state, theta, out, again = part.init(Bowl(), rng), np.arange(3.0), np.empty(3), np.empty(3)
-    for _ in range(5):
-        assert part.contribute(state, theta, plans.PlanEntry(0, 1), out) >= 1
+    state, theta, out, again = part.init(Bowl(), rng, SETTING), np.arange(3.0), np.empty(3), np.empty(3)
+    for k in range(5):
+        entry = plans.PlanEntry(3 * k, 3 if part.local else 1)
+        assert part.contribute(state, theta, entry, out) == entry.local_steps
         drawn = rng.bit_generator.state
-        part.replay(state, theta, again)
-        np.testing.assert_array_equal(again, out)
-        part.replay(state, theta + 1, again)
-        np.testing.assert_allclose(again, out + 1)
+        if part.replays:
+            part.replay(state, theta, again)
+            np.testing.assert_array_equal(again, out)
+            part.replay(state, theta + 1, again)
+            assert not np.array_equal(again, out)
         assert rng.bit_generator.state == drawn
         assert theta.tolist() == [0.0, 1.0, 2.0]
     assert part.whole == np.allclose(out, theta)
@@ -434,13 +540,13 @@ def test_work_replays_without_randomness(part):
 
 def test_an_epoch_meets_every_sample_once_in_an_order_of_its_own():
     part = work.Minibatch(4)
-    state = part.init(Bowl(), np.random.default_rng(1))
+    state = part.init(Bowl(), np.random.default_rng(1), SETTING)
     epochs = [[state.draw().copy() for _ in range(3)] for _ in range(20)]
     assert all([rows.size for rows in epoch] == [4, 4, 2] for epoch in epochs)
     orders = {tuple(np.concatenate(epoch)) for epoch in epochs}
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len(orders) == 20
-    drawn = work.Minibatch(4, "replace").init(Bowl(), np.random.default_rng(1))
+    drawn = work.Minibatch(4, "replace").init(Bowl(), np.random.default_rng(1), SETTING)
     assert np.concatenate([drawn.draw() for _ in range(500)]).mean() == pytest.approx(4.5, abs=0.2)
 
 
@@ -450,10 +556,35 @@ def test_milestones_multiply_from_their_round_on():
 
 
 @members("step_size")
-def test_schedules_begin_at_the_initial_step_and_never_rise(part):
-    values = [part.at(0.7, k) for k in range(1, 200)]
-    assert values[0] == 0.7
-    assert all(0 < b <= a for a, b in pairwise(values))
+def test_schedules(part):
+    """Number by number as many at once; never negative, and falling but for a warm-up."""
+    k = np.arange(1, 200)
+    initial = 0.7 if isinstance(part.initial, str) else part.initial
+    values = [float(part.at(initial, int(one))) for one in k]
+    np.testing.assert_array_equal(np.broadcast_to(part.at(initial, k), k.shape), values)
+    assert all(value >= 0 for value in values)
+    first = part.steps if isinstance(part, schedules.WarmUp) else 0
+    assert all(b <= a for a, b in pairwise(values[first:]))
+    assert all(a < b for a, b in pairwise(values[: first // 2]))
+    if not isinstance(part, schedules.Capped | schedules.WarmUp):
+        assert values[0] == pytest.approx(initial, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("part", "formula"),
+    [
+        (schedules.Inverse(2.0, 0.5, 3.0), lambda t: 2 / (0.5 * (t + 3))),
+        (schedules.Capped(schedules.Inverse(), 0.5), lambda t: min(2 / (t + 1), 0.5)),
+        (schedules.Polynomial(0.5, 50, 2.0, 0.1), lambda t: 0.1 + 0.4 * max(0.0, 1 - t / 50) ** 2),
+        (schedules.Cosine(0.5, 50, 0.1), lambda t: 0.3 + 0.2 * math.cos(math.pi * min(t / 50, 1.0))),
+        (schedules.WarmUp(schedules.Constant(0.5), 10), lambda t: 0.5 * min((t + 1) / 10, 1.0)),
+        (schedules.Decaying(0.5, 4.0, 0.5), lambda t: 0.5 * math.sqrt(4 / (4 + t))),
+    ],
+)
+def test_schedules_by_their_formulas(part, formula):
+    t = np.arange(120)
+    expected = [formula(one) for one in t]
+    np.testing.assert_allclose(np.broadcast_to(part.at(part.initial, t + 1), t.shape), expected, rtol=1e-14, atol=1e-17)
 
 
 drift, innovation, age = selections.SmoothnessDrift, triggers.Innovation, triggers.MaxAge

@@ -15,15 +15,29 @@ from psopt.runs.experiment import Plan, simulate
 each_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 STOCHASTIC = {name for name, entry in RECIPES.items() if not entry.row.work.whole}
+LOCAL = {name for name, entry in RECIPES.items() if entry.row.work.local}
+ADAPTIVE = {"adamw", "diloco"}
+"""Recipes that end where their step size lets them."""
 
 
 def calm(recipe, step_size=1e-4):
-    """The recipe; a stochastic one with batches that are whole shards, and a step that suits the data."""
+    """The recipe; a stochastic one with batches that are whole shards, a local one with everyone in rounds of one step,
+    which leaves no drift, and a step that suits the data.
+    """
     whole = {"recipe": recipe, "work": {"batch": 100_000}, "step_size": step_size}
+    if recipe in LOCAL:
+        whole |= {"plan": "every", "selection": "all"}
+    if recipe in ADAPTIVE:
+        whole["step_size"] = {"kind": "cosine", "initial": 0.05, "steps": 5000}
+        part = "work" if recipe in LOCAL else "update"
+        whole[part] = {**whole.get(part, {}), "weight_decay": 0.0}
     if getattr(RECIPES[recipe].row.codec, "feedback", False):  # which, with a constant step, ends near the optimum
         whole["codec"] = {"compressor": {"kind": "top_k", "fraction": 1.0}}
     return whole if recipe in STOCHASTIC else recipe
 
+
+SQUARES = {"kind": "least-squares", "reduction": "mean"}
+SHORT = {"max_rounds": 60, "max_steps": 600}
 
 TEXT = """\
 seed: 1
@@ -31,7 +45,7 @@ workers: 6
 problem: {{kind: logistic, l2: 1e-3}}
 data: lag-logistic
 algorithm: {recipe}
-stop: {{max_rounds: 5}}
+stop: {{max_rounds: 5, max_steps: 5000}}
 debug: {{check_mirror: true}}
 """
 
@@ -44,11 +58,14 @@ def test_from_yaml_text_to_five_rounds(recipe, tmp_path):
     assert config.recipe == recipe
     assert config.algorithm == RECIPES[recipe].row
     if recipe in STOCHASTIC:
-        config = load(path, ["algorithm.step_size=1e-4"])
+        config = load(path, [f"algorithm.step_size={1e-6 if recipe in LOCAL else 1e-4}"])
     done = simulate(Plan(config, quiet=True))
-    assert (done.status, done.stop_reason, done.rounds, done.recipe) == ("ok", "max_rounds", 5, recipe)
-    assert done.uploads.shape == (5, 6)
-    assert done.uploads[0].all()
+    rounds = 1 if recipe == "one-shot" else 5
+    assert (done.status, done.rounds, done.recipe) == ("ok", rounds, recipe)
+    assert done.stop_reason == ("max_steps" if recipe == "one-shot" else "max_rounds")
+    assert done.uploads.shape == (rounds, 6)
+    partial = not (config.algorithm.selection.everyone or config.algorithm.start.forced_rounds)
+    assert done.uploads[0].sum() == (3 if partial else 6)
     assert done.gap < done.trace["gap"][0]
     assert parse(done.config) == config  # the resolved config is the same experiment
 
@@ -81,10 +98,12 @@ def test_the_optimum_beats_perturbations_of_itself(recipe, problem):
     made = {"kind": kind, "n_samples": 90, "n_features": 4, "heterogeneity": 0.5, "noise": 1.0}
     config = parse(
         tiny(
+            # Where each worker divides by moments of its own, the mean of their steps is none along F.
+            workers=1 if recipe == "diloco" else 3,
             problem={"kind": problem, "l2": 0.5},
             data={"source": "synthetic", "synthetic": made},
             algorithm=calm(recipe, 0.002),
-            stop={"gap": 1e-10, "max_rounds": 5000},
+            stop={"gap": 1e-10, "max_rounds": 5000, "max_steps": 5000},
         )
     )
     done = simulate(Plan(config, quiet=True))
@@ -101,7 +120,7 @@ def test_the_optimum_beats_perturbations_of_itself(recipe, problem):
 
 @each_recipe
 def test_the_order_of_arrival_changes_no_bit(recipe):
-    config = parse(tiny(workers=7, algorithm=recipe, stop={"max_rounds": 60}))
+    config = parse(tiny(workers=7, algorithm=recipe, stop=SHORT))
     plain, reordered = (simulate(Plan(config, quiet=True), reorder) for reorder in (False, True))
     np.testing.assert_array_equal(plain.uploads, reordered.uploads)
     same = ("theta_sha256", "uploads", "payload_bytes_up", "payload_bytes_down", "control_bytes_up", "objective", "gap")
@@ -122,7 +141,7 @@ def test_reordering_does_reorder():
 @each_recipe
 def test_float32_halves_numbers_on_the_wire(recipe):
     double, single = (
-        simulate(Plan(parse(tiny(problem={"kind": "least-squares", "dtype": dtype}, algorithm=recipe)), quiet=True))
+        simulate(Plan(parse(tiny(problem={**SQUARES, "dtype": dtype}, algorithm=recipe)), quiet=True))
         for dtype in ("float64", "float32")
     )
     assert single.theta.dtype == np.float32

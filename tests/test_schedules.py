@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psopt.errors import ConfigError
-from psopt.parts import schedules
+from psopt.parts import formulas, schedules
 
 
 def test_decaying_formula():
@@ -29,7 +29,7 @@ def test_decaying_formula():
     ],
 )
 def test_formulas(formula, expected):
-    assert schedules.evaluate(formula, {"L": 2.0, "M": 9.0}) == pytest.approx(expected, rel=1e-15)
+    assert formulas.evaluate(formula, {"L": 2.0, "M": 9.0}) == pytest.approx(expected, rel=1e-15)
     assert schedules.Constant(formula).initial == formula
 
 
@@ -68,7 +68,7 @@ NO_STEP += ["0x" + "f" * 180 + "**9", "0**(1-2)", "sqrt(9**9**9)", 0.0, -1.0, ma
 @pytest.mark.parametrize("formula", NO_FORMULA, ids=lambda text: repr(text[:20]))
 def test_no_formula(formula):
     with pytest.raises(ConfigError, match="is not a step size; expected a number or a formula in L"):
-        schedules.evaluate(formula, {"L": 2.0, "M": 9.0})
+        formulas.evaluate(formula, {"L": 2.0, "M": 9.0})
     with pytest.raises(ConfigError) as caught:
         schedules.Constant(formula)
     assert len(str(caught.value)) < 500
@@ -76,7 +76,7 @@ def test_no_formula(formula):
 
 @pytest.mark.parametrize("formula", NO_STEP, ids=lambda f: repr(f)[:20])
 def test_no_positive_step(formula):
-    for made in (lambda: schedules.evaluate(formula, {}), lambda: schedules.Decaying(formula)):
+    for made in (lambda: formulas.evaluate(formula, {}), lambda: schedules.Decaying(formula)):
         with pytest.raises(ConfigError, match="expected a positive number"):
             made()
 
@@ -84,14 +84,14 @@ def test_no_positive_step(formula):
 def test_a_formula_that_depends_on_what_is_not_known_yet_is_judged_later():
     assert schedules.Constant("1/(L-2)").initial == "1/(L-2)"
     with pytest.raises(ConfigError, match="comes out as nan"):
-        schedules.evaluate("1/(L-2)", {"L": 2.0, "M": 1.0})
+        formulas.evaluate("1/(L-2)", {"L": 2.0, "M": 1.0})
 
 
 @given(st.text(alphabet="LM0123456789.+-*/()sqrt e'_", max_size=30))
 @settings(max_examples=300, deadline=1000)
 def test_any_text_is_a_step_size_or_a_sentence(text):
     try:
-        value = schedules.evaluate(text, {"L": 3.0, "M": 9.0})
+        value = formulas.evaluate(text, {"L": 3.0, "M": 9.0})
     except ConfigError:
         return
     assert 0 < value < math.inf

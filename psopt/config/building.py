@@ -28,6 +28,7 @@ from psopt.config.shorthand import spelled_out
 from psopt.data import DataSpec, Synthetic
 from psopt.errors import ConfigError, IncompatibleParts
 from psopt.parts import FAMILIES, NESTED, kind_of
+from psopt.parts.selections import Sampled
 from psopt.recipes import RECIPES
 
 OWN_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -72,6 +73,8 @@ class Builder:
                 f"`changes` cannot be used with selection `{row.name('selection')}`, because a worker that is not "
                 "asked would not hear what the others said",
             )
+        if isinstance(row, Algorithm):
+            self.cross_check_row(row, values)
         if not isinstance(stop, Stop):
             return
         if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.codec.scaled:
@@ -87,6 +90,18 @@ class Builder:
             self.complaints.add(("stop", "gap"), "cannot be used with `trace.objective: false`, which leaves no gap")
         if stop.test_accuracy is not None and isinstance(data, DataSpec) and data.test is None:
             self.complaints.add(("stop", "test_accuracy"), "needs test rows: set `data.test`")
+
+    def cross_check_row(self, row: Algorithm, values: dict[str, Any]) -> None:
+        """What the row asks of the length of the run and the number of workers."""
+        stop, workers = values.get("stop", Stop(max_rounds=1)), values.get("workers")
+        if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:
+            self.complaints.add(
+                ("algorithm", "plan"), f"`{row.name('plan')}` needs the length of the run: set `stop.max_steps`"
+            )
+        if isinstance(row.selection, Sampled) and isinstance(workers, int) and (row.selection.count or 0) > workers:
+            self.complaints.add(
+                ("algorithm", "selection", "count"), f"found {row.selection.count}, but there are {workers} workers"
+            )
 
     def top(self, name: str, key: Key, value: Any) -> Any:
         """The value of a top-level key; of ``algorithm``, the row and the recipe's name."""
@@ -175,8 +190,9 @@ class Builder:
         return FAULTY
 
     def value(self, cls: type[Any], name: str, key: Key, value: Any, path: Path, base: Any) -> Any:
-        if name in NESTED and cls in _part_classes():
-            return self.part(NESTED[name], value, (*path, name), key.default if base is None else getattr(base, name))
+        inner = NESTED.get((_families().get(cls), name))
+        if inner:
+            return self.part(inner, value, (*path, name), key.default if base is None else getattr(base, name))
         if key.section:
             return self.fill(key.section, value, (*path, name))
         return self.check(key.annotation, value, (*path, name))
@@ -190,6 +206,9 @@ class Builder:
             return FAULTY
         kind = data.get("kind")
         rest = {name: inner for name, inner in data.items() if name != "kind"}
+        if kind is None and base is REQUIRED:
+            self.complaints.add((*path, "kind"), f"missing; expected one of {', '.join(kinds)}")
+            return FAULTY
         if kind is None:
             return self.fill(type(base), rest, path, family, kind_of(family, base), base)
         if not self.known(kind, kinds, family, (*path, "kind") if isinstance(value, dict) else path):
@@ -306,5 +325,5 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 @cache
-def _part_classes() -> frozenset[type[Any]]:
-    return frozenset(cls for kinds in FAMILIES.values() for cls in kinds.values())
+def _families() -> dict[type[Any], str]:
+    return {cls: family for family, kinds in FAMILIES.items() for cls in kinds.values()}

@@ -53,6 +53,9 @@ class Stop:
         Stop after this many rounds.
     test_accuracy : float, optional
         Stop once this share of the test rows, from 0 to 1, is predicted right. Needs `data.test`.
+    max_steps : int, optional
+        T: stop once each worker has taken this many local steps, all rounds together; where workers take none, a round
+        is one step. Plans are cut to it, and those of R rounds are laid out over it.
     max_uploads : int, optional
         Stop after this many uploads, those of all workers together.
     max_seconds : float, optional
@@ -63,6 +66,7 @@ class Stop:
     gradient_norm: Annotated[float, Gt(0)] | None = None
     test_accuracy: Annotated[float, Gt(0), Le(1)] | None = None
     max_rounds: Annotated[int, Ge(1)] | None = None
+    max_steps: Annotated[int, Ge(1)] | None = None
     max_uploads: Annotated[int, Ge(1)] | None = None
     max_seconds: Annotated[float, Gt(0)] | None = None
 
@@ -178,7 +182,8 @@ def plain_part(family: str, part: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"kind": kind_of(family, part)}
     for key in fields(part):
         value = getattr(part, key.name)
-        plain[key.name] = plain_part(NESTED[key.name], value) if key.name in NESTED else _plain(value)
+        inner = NESTED.get((family, key.name))
+        plain[key.name] = plain_part(inner, value) if inner else _plain(value)
     return plain
 
 

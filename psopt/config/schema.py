@@ -77,15 +77,16 @@ def _family(family: str) -> Schema:
         forms += [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "[LM]|^[0-9.]"}]
     shared: Schema = {}
     for kind, cls in kinds.items():
-        properties = {name: _part_value(name, key) for name, key in keys_of(cls).items()}
+        properties = {name: _part_value(family, name, key) for name, key in keys_of(cls).items()}
         shared |= properties
         forms.append(_object({"kind": {"const": kind}, **properties}, ["kind"], summary(cls)))
     forms.append(_object(shared, description="Without `kind`: changes the part that the recipe has."))
     return {"anyOf": forms}
 
 
-def _part_value(name: str, key: Key) -> Schema:
-    return {"$ref": f"#/$defs/{NESTED[name]}"} if name in NESTED else _value(key)
+def _part_value(family: str, name: str, key: Key) -> Schema:
+    inner = NESTED.get((family, name))
+    return {"$ref": f"#/$defs/{inner}"} if inner else _value(key)
 
 
 def _algorithm() -> Schema:

@@ -19,12 +19,21 @@ _NAME_FILLS = {
 def spelled_out(path: Path, value: Any) -> Any:
     """The mapping that a name stands for (at the step size also a number or a formula); other values as they are."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if path == ("algorithm", "step_size") and (number or isinstance(value, str)):
+    family = _family(path)
+    if family == "step_size" and (number or isinstance(value, str)):
         return {"kind": value} if value in FAMILIES["step_size"] else {"kind": "constant", "initial": value}
     if not isinstance(value, str):
         return value
     if path in _NAME_FILLS:
         return {_NAME_FILLS[path]: value}
-    if path[:1] == ("algorithm",) and (path[-1] in NESTED or (len(path) == 2 and path[-1] in FAMILIES)):
-        return {"kind": value}
-    return value
+    return {"kind": value} if family else value
+
+
+def _family(path: Path) -> str | None:
+    """The family that a part at ``path`` is of; None where no part stands."""
+    if path[:1] != ("algorithm",) or len(path) < 2 or path[1] not in FAMILIES:
+        return None
+    family = path[1]
+    for name in path[2:]:
+        family = NESTED.get((family, name))
+    return family

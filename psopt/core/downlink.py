@@ -72,16 +72,17 @@ class Replica:
     algorithm : Algorithm
     dim, dtype : int, numpy dtype
         Of theta.
-    workers : int
-        M.
+    samples : sequence of int
+        n_m of every worker.
     """
 
-    def __init__(self, algorithm: Algorithm, dim: int, dtype: np.dtype, workers: int) -> None:
-        self._algorithm, self._dim, self._dtype, self._workers = algorithm, dim, dtype, workers
+    def __init__(self, algorithm: Algorithm, dim: int, dtype: np.dtype, samples: Sequence[int]) -> None:
+        self._algorithm, self._dim, self._dtype, self._samples = algorithm, dim, dtype, samples
+        self._workers = len(samples)
         self._payload_dtype = algorithm.codec.compressor.payload_dtype(dtype)
         self._model: Model | None = None
         self._initial_step = 0.0
-        self._round = 0
+        self._round = self._t_start = 0
 
     def expand(self, message: Broadcast) -> Broadcast:
         """The message with theta in it.
@@ -93,20 +94,21 @@ class Replica:
             self._begin(content)
         else:
             self._advance(message.round, content)
-        self._round = message.round
+        self._round, self._t_start = message.round, message.t_start
         return message._replace(theta=self._model.theta)
 
     def _begin(self, content: np.ndarray) -> None:
         if content.size != _WORD + self._dim * self._dtype.itemsize:
             raise ProtocolError(f"the first message holds {content.size} bytes; expected a step size and theta")
         self._initial_step = float(content[:_WORD].view(np.float64)[0])
-        self._model = Model(self._algorithm, content[_WORD:].view(self._dtype), self._workers)
+        self._model = Model(self._algorithm, content[_WORD:].view(self._dtype), self._samples)
 
     def _advance(self, k: int, content: np.ndarray) -> None:
         """Repeats the step of round k - 1, in which the workers said what the message holds."""
         if k != self._round + 1:
             raise ProtocolError(f"the message of round {k} follows that of round {self._round}")
         model, check = self._model, None
+        model.open()
         for m, payload in _records(content):
             if m == CHECKSUM:
                 check = int(payload.view(np.int64)[0])
@@ -114,7 +116,7 @@ class Replica:
                 model.absorb(m, payload.view(self._payload_dtype))
             else:
                 raise ProtocolError(f"round {k}: a change of worker {m} of {self._workers}")
-        model.step(self._algorithm.step_size.at(self._initial_step, k - 1))
+        model.step(float(self._algorithm.step_size.at(self._initial_step, self._t_start + 1)))
         if check is not None and check != checksum(model.theta):
             raise ProtocolError(f"round {k}: this rank's copy of theta differs from the server's")
 

@@ -4,30 +4,36 @@ The server has one. With ``downlink: changes`` every rank has one too, told what
 it, and the same code on the same numbers keeps them equal, bit for bit.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from psopt.algorithm import Algorithm
 
 
 class Model:
-    """theta, shape (dim,), copied, and the state of aggregator and update."""
+    """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker."""
 
-    def __init__(self, algorithm: Algorithm, theta: np.ndarray, workers: int) -> None:
+    def __init__(self, algorithm: Algorithm, theta: np.ndarray, samples: Sequence[int]) -> None:
         self.theta = theta.copy()
         self._algorithm = algorithm
         dim, dtype, fill = theta.size, theta.dtype, algorithm.start.fill
         self._aggregator, self._update = algorithm.aggregator, algorithm.update
-        self._aggregate = self._aggregator.init(workers, dim, dtype, fill, algorithm.codec)
+        self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
         self._moments = self._update.init(dim, dtype)
-        self._scaled = algorithm.codec.scaled
+        self._stepped = algorithm.workers_step
+
+    def open(self) -> None:
+        """A round begins."""
+        self._aggregator.open(self._aggregate)
 
     def absorb(self, m: int, payload: np.ndarray) -> None:
         """Takes what worker m said; the payload may be overwritten afterwards."""
         self._aggregator.absorb(self._aggregate, m, payload)
 
     def step(self, step_size: float) -> float:
-        """Moves theta and returns ||theta^{k+1} - theta^k||^2; a codec that scales has applied it."""
-        return self._update.step(self._moments, self.theta, self.aggregate(), 1.0 if self._scaled else step_size)
+        """Moves theta and returns ||theta^{k+1} - theta^k||^2; the step size counts here unless workers applied it."""
+        return self._update.step(self._moments, self.theta, self.aggregate(), 1.0 if self._stepped else step_size)
 
     def aggregate(self) -> np.ndarray:
         """What the next step is taken along, shape (dim,)."""

@@ -15,7 +15,8 @@ from psopt.core.history import Anchors, History
 from psopt.core.messages import Broadcast, Hello, Skip, Upload, mask_nbytes
 from psopt.core.model import Model
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
-from psopt.parts import schedules
+from psopt.parts import formulas
+from psopt.parts.plans import Rounds
 from psopt.problems.kernels.vector import squared_norm
 from psopt.problems.tensors import first_not_finite
 
@@ -38,6 +39,8 @@ class Server:
         Broadcasts hold what the workers said instead of theta, see `psopt.core.downlink`.
     tensors : sequence of (name, shape), optional
         What theta is made of, for messages.
+    max_steps : int, optional
+        T, the local steps of the whole run, which the plan is cut to, or laid out over.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class Server:
         joint_smoothness: float | None = None,
         lazy_downlink: bool = False,
         tensors: Sequence[tuple[str, tuple[int, ...]]] | None = None,
+        max_steps: int | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.workers = len(hellos)
@@ -63,9 +67,10 @@ class Server:
         self.threshold = 0.0
         self.uploaded = np.zeros(self.workers, dtype=bool)
         self.squared_step = math.inf
-        self.step_size = self._first_step_size()
-        self._initial_step_size = self.step_size
-        self._model = Model(algorithm, theta, self.workers)
+        self.local_steps = 0
+        self._initial_step_size = self._first_step_size()
+        self.step_size = float(algorithm.step_size.at(self._initial_step_size, 1))
+        self._model = Model(algorithm, theta, [hello.samples for hello in hellos])
         self.theta = self._model.theta
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
         self._told = False
@@ -83,6 +88,7 @@ class Server:
         self._everyone = frozenset(range(self.workers))
         self._awaited: set[int] = set()
         self._open = False
+        self._rounds = Rounds(algorithm.plan, max_steps, self.workers)
 
     def _first_step_size(self) -> float:
         known = {"M": float(self.workers)}
@@ -90,30 +96,35 @@ class Server:
             known["L"] = self.joint_smoothness
         elif self.algorithm.needs_joint_smoothness:
             raise ConfigError("the step size is a formula in L, but this problem has no method `smoothness()`")
-        return schedules.evaluate(self.algorithm.step_size.initial, known)
+        return formulas.evaluate(self.algorithm.step_size.initial, known)
 
     def drifts(self) -> list[float]:
         """||anchor_m - theta^k||^2 for every m; a selection asks for it."""
         return self._anchors.drifts(self.theta)
 
     def begin(self) -> Broadcast | None:
-        """Opens the next round; returns what to send, or None when nobody is asked.
+        """Opens the next round, if the plan is not `over`; returns what to send, or None when nobody is asked.
 
         The message's theta is the server's own array: it must be sent, or copied, before `finish`.
         """
         if self._open:
             raise ProtocolError(f"round {self.round} was not finished")
+        entry = self._rounds.advance()
+        if entry is None:
+            raise ProtocolError(f"the plan ended with round {self.round}")
         self._open = True
         self.round = k = self.round + 1
         algorithm = self.algorithm
-        self.step_size = algorithm.step_size.at(self._initial_step_size, k)
+        t_start, local_steps = entry
+        self.local_steps = t_start + local_steps
+        self.step_size = float(algorithm.step_size.at(self._initial_step_size, t_start + 1))
+        self._model.open()
         self.uploaded = np.zeros(self.workers, dtype=bool)
         workers = self._choose(k)
         if workers is not None and len(workers) == self.workers:
             workers = None
         if self._anchors is not None:
             self._anchors.contact(workers, k, self.theta)
-        t_start, local_steps = algorithm.plan.entry(k)
         if workers is None:
             self._awaited = set(self._everyone)
             content = self.theta if self._said is None else self._changes(k)
@@ -144,7 +155,8 @@ class Server:
         self.threshold = 0.0
         if self._threshold is not None:
             steps = self._history.squared_steps()
-            self.threshold = self._threshold.limit(steps, self._weights, self.step_size, self.workers)
+            step_size = 1.0 if self.algorithm.work.local else self.step_size
+            self.threshold = self._threshold.limit(steps, self._weights, step_size, self.workers)
         return self.algorithm.selection.select(self._selection, self)
 
     def receive(self, message: Upload | Skip) -> None:
@@ -163,13 +175,18 @@ class Server:
                 self._said.append((m, message.payload.copy()))
 
     @property
+    def over(self) -> bool:
+        """Whether the plan holds no further round."""
+        return self._rounds.over
+
+    @property
     def asks_everyone_next(self) -> bool:
         """Whether the next round is sure to ask everyone for the gradient at the present theta."""
         algorithm, k = self.algorithm, self.round + 1
         asked = k <= algorithm.start.forced_rounds or (
             algorithm.selection.everyone and k > algorithm.start.silent_rounds
         )
-        return algorithm.work.whole and asked
+        return algorithm.work.whole and asked and not self.over
 
     @property
     def awaited(self) -> set[int]:

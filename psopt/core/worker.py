@@ -15,7 +15,8 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What
 from psopt.errors import NotFinite, ProtocolError
-from psopt.parts import schedules
+from psopt.parts import formulas
+from psopt.parts.work import Setting
 from psopt.problems.base import Problem
 from psopt.problems.kernels.vector import all_finite
 from psopt.problems.tensors import first_not_finite, sizes_of, tensors_of
@@ -32,7 +33,9 @@ class Oracle:
         self.problem = problem
         self.dim = problem.dim
         self.samples = problem.samples
+        self.dtype = np.dtype(dtype)
         self.value = problem.value
+        self.local_steps = getattr(problem, "local_steps", None)
         self.batch_value_and_gradient = getattr(problem, "batch_value_and_gradient", None)
         self._theta = np.empty(problem.dim, dtype=dtype)
         self._gradient = np.empty(problem.dim, dtype=dtype)
@@ -87,6 +90,8 @@ class Worker:
     rng : numpy.random.Generator
         For local work that draws, and, by a generator spawned from it, for a codec that does.
     aside : Aside, optional
+    weight : float
+        w_m, what the aggregator multiplies a contribution with, where local steps have to know.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Worker:
         dtype: np.dtype,
         rng: np.random.Generator,
         aside: Aside | None = None,
+        weight: float = 1.0,
     ) -> None:
         self.m = m
         self.aside = aside or Aside()
@@ -112,11 +118,13 @@ class Worker:
         self._gradients = 0
         self._oracle = Oracle(problem, dtype)
         (drawing,) = rng.spawn(1)
-        self._work, self._work_state = algorithm.work, algorithm.work.init(self._oracle, rng)
+        self._step_size, self._scaled = algorithm.step_size, algorithm.codec.scaled
+        known = {"M": float(workers)}
+        self._initial = formulas.evaluate(algorithm.step_size.initial, known) if algorithm.workers_step else 1.0
+        setting = Setting(self._step_size, self._initial, weight)
+        self._work, self._work_state = algorithm.work, algorithm.work.init(self._oracle, rng, setting)
         self._trigger, self._trigger_state = algorithm.trigger, algorithm.trigger.init(dim, dtype)
         self._codec, self._codec_state = algorithm.codec, algorithm.codec.init(sizes_of(problem), dtype, drawing)
-        self._step_size, self._scaled = algorithm.step_size, algorithm.codec.scaled
-        self._initial = schedules.evaluate(algorithm.step_size.initial, {"M": float(workers)}) if self._scaled else 1.0
 
     @property
     def tells_smoothness(self) -> bool:
@@ -145,7 +153,7 @@ class Worker:
         self._trigger.commit(self._trigger_state, self, uploads)
         if not uploads:
             return Skip(self.m, message.round, self._gradients, perf_counter() - start)
-        step_size = self._step_size.at(self._initial, message.round) if self._scaled else 1.0
+        step_size = float(self._step_size.at(self._initial, message.t_start + 1)) if self._scaled else 1.0
         payload, mirror = self._codec.commit(self._codec_state, contribution, self.mirror, step_size)
         if mirror is contribution:
             self.contribution = self.mirror
@@ -159,8 +167,9 @@ class Worker:
             self._diverged(out)
 
     def _diverged(self, gradient: np.ndarray) -> NoReturn:
+        what = "pseudo-gradient" if self._work.local else "gradient"
         raise NotFinite(
-            f"round {self.round}: the gradient of worker {self.m} is not finite in tensor "
+            f"round {self.round}: the {what} of worker {self.m} is not finite in tensor "
             f"`{first_not_finite(tensors_of(self.problem), gradient)}`: is the step size too large, or the data far "
             "from unit scale?"
         )

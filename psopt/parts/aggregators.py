@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from psopt.parts.codecs import Codec
 from psopt.problems.kernels import topk
-from psopt.problems.kernels.vector import sum_rows
+from psopt.problems.kernels.vector import sum_rows, weigh_rows
 
 
 class Aggregator(Protocol):
-    def init(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> Any: ...
+    """``samples``: n_m of every worker, for those that weigh by it."""
+
+    def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> Any: ...
+
+    def open(self, state: Any) -> None:
+        """A round begins."""
+        ...
 
     def absorb(self, state: Any, m: int, payload: np.ndarray) -> None: ...
 
@@ -24,72 +30,104 @@ class Aggregator(Protocol):
         """What the server holds of worker m, shape (dim,)."""
         ...
 
+    def weights(self, samples: Sequence[int]) -> list[float]:
+        """w_m, what each contribution is multiplied with when everyone speaks."""
+        ...
+
     def nbytes(self, workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
         """Bytes of a state, once everyone has spoken."""
         ...
 
 
-class DenseStale:
-    """``stale``, shape (M, dim), and its ``rows``: what each worker last said; ``total``, shape (dim,): their sum."""
+class _Dense:
+    """``stale``, shape (M, dim), and its ``rows``: what each worker last said."""
 
-    __slots__ = ("_absorb", "_dirty", "_total", "rows", "stale")
+    __slots__ = ("_absorb", "rows", "stale")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
         self.stale = np.full((workers, dim), fill, dtype=dtype)
         self.rows = list(self.stale)
-        self._total = np.zeros(dim, dtype=dtype)
-        self._dirty = True
         self._absorb = codec.absorb
 
     def absorb(self, m: int, payload: np.ndarray) -> None:
         self._absorb(self.rows[m], payload)
-        self._dirty = True
-
-    def total(self) -> np.ndarray:
-        if self._dirty:
-            sum_rows(self.stale, self._total)
-            self._dirty = False
-        return self._total
 
     def row(self, m: int) -> np.ndarray:
         return self.rows[m]
 
+    def add_up(self, out: np.ndarray) -> None:
+        """out <- the sum of all rows, in worker order."""
+        sum_rows(self.stale, out)
 
-class SparseStale:
-    """Sparse messages as they came, one a worker, and their sum: O(k) a message, and M k numbers instead of M d.
+    def weigh(self, chosen: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
+        """out <- the sum of the chosen rows, each times its share, in worker order."""
+        weigh_rows(self.stale, chosen, shares.astype(out.dtype), out)
 
-    The sum has the bits of `DenseStale`'s: in worker order, from zero.
+
+class _Sparse:
+    """Sparse messages as they came, one a worker: O(k) a message, and M k numbers instead of M d.
+
+    The sums have the bits of `_Dense`'s: in worker order, from zero.
     """
 
-    __slots__ = ("_codec", "_dirty", "_messages", "_total")
+    __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_written")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, codec: Codec) -> None:
         nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
         self._messages = [nothing] * workers
-        self._total = np.zeros(dim, dtype=dtype)
-        self._dirty = False
-        self._codec = codec
+        self._written: list[np.ndarray] = []  # the indices that ``out`` holds more than zeros at
+        self._dim, self._dtype, self._codec = dim, dtype, codec
 
     def absorb(self, m: int, payload: np.ndarray) -> None:
-        total = self._total
-        indices, values = self._codec.compressor.read(payload, total.size, total.dtype)
-        topk.clear_at(self._messages[m][0], total)
-        self._messages[m] = indices.copy(), values.astype(total.dtype)
-        self._dirty = True
-
-    def total(self) -> np.ndarray:
-        if self._dirty:
-            for indices, _ in self._messages:
-                topk.clear_at(indices, self._total)
-            for indices, values in self._messages:
-                topk.add_at(indices, values, self._total)
-            self._dirty = False
-        return self._total
+        indices, values = self._codec.compressor.read(payload, self._dim, self._dtype)
+        self._messages[m] = indices.copy(), values.astype(self._dtype)
 
     def row(self, m: int) -> np.ndarray:
-        row = np.zeros_like(self._total)
+        row = np.zeros(self._dim, self._dtype)
         topk.add_at(*self._messages[m], row)
         return row
+
+    def add_up(self, out: np.ndarray) -> None:
+        self._put(self._messages, out)
+
+    def weigh(self, chosen: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
+        weighed = zip((self._messages[m] for m in chosen), shares.astype(self._dtype), strict=True)
+        self._put([(indices, share * values) for (indices, values), share in weighed], out)
+
+    def _put(self, messages: Sequence[tuple[np.ndarray, np.ndarray]], out: np.ndarray) -> None:
+        for indices in self._written:
+            topk.clear_at(indices, out)
+        for indices, values in messages:
+            topk.add_at(indices, values, out)
+        self._written = [indices for indices, _ in messages]
+
+
+def _holds_messages(fill: float, codec: Codec) -> bool:
+    return codec.replaces and codec.compressor.sparse and fill == 0
+
+
+def _held(workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> _Dense | _Sparse:
+    """Where sparse messages replace each other they are held as they are."""
+    if _holds_messages(fill, codec):
+        return _Sparse(workers, dim, dtype, codec)
+    return _Dense(workers, dim, dtype, fill, codec)
+
+
+def _held_nbytes(workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
+    total = sum(sizes) * dtype.itemsize
+    if not _holds_messages(fill, codec):
+        return total + workers * total
+    entry = topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
+    return total + workers * codec.compressor.entries(sizes) * entry
+
+
+class _Sum:
+    """``held``, and the sum of it; ``dirty`` when somebody has spoken since."""
+
+    __slots__ = ("dirty", "held", "total")
+
+    def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, dirty: bool) -> None:
+        self.held, self.total, self.dirty = held, np.zeros(dim, dtype=dtype), dirty
 
 
 @dataclass(frozen=True)
@@ -99,30 +137,82 @@ class Lazy:
     Difference from the paper, which adds differences to a running sum: the sum is formed anew, in worker order, in each
     round in which somebody spoke. It costs one pass over what is held, carries no rounding error from round to round (a
     running float32 sum never forgets the size of the first gradients), and lets uploads be absorbed as they arrive.
-    Sparse messages that replace each other are held as they are.
     """
 
-    def init(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> DenseStale | SparseStale:
-        if _holds_messages(fill, codec):
-            return SparseStale(workers, dim, dtype, codec)
-        return DenseStale(workers, dim, dtype, fill, codec)
+    def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Sum:
+        return _Sum(_held(len(samples), dim, dtype, fill, codec), dim, dtype, dirty=fill != 0)
 
-    def absorb(self, state: DenseStale | SparseStale, m: int, payload: np.ndarray) -> None:
-        state.absorb(m, payload)
+    def open(self, state: _Sum) -> None:
+        return None
 
-    def total(self, state: DenseStale | SparseStale) -> np.ndarray:
-        return state.total()
+    def absorb(self, state: _Sum, m: int, payload: np.ndarray) -> None:
+        state.held.absorb(m, payload)
+        state.dirty = True
 
-    def stale(self, state: DenseStale | SparseStale, m: int) -> np.ndarray:
-        return state.row(m)
+    def total(self, state: _Sum) -> np.ndarray:
+        if state.dirty:
+            state.held.add_up(state.total)
+            state.dirty = False
+        return state.total
+
+    def stale(self, state: _Sum, m: int) -> np.ndarray:
+        return state.held.row(m)
+
+    def weights(self, samples: Sequence[int]) -> list[float]:
+        return [1.0] * len(samples)
 
     def nbytes(self, workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
-        total = sum(sizes) * dtype.itemsize
-        if not _holds_messages(fill, codec):
-            return total + workers * total
-        entry = topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
-        return total + workers * codec.compressor.entries(sizes) * entry
+        return _held_nbytes(workers, sizes, dtype, fill, codec)
 
 
-def _holds_messages(fill: float, codec: Codec) -> bool:
-    return codec.replaces and codec.compressor.sparse and fill == 0
+class _Mean:
+    """``held``; who ``spoke`` this round; the mean of these, once it is formed; the ``weights`` of all, shape (M,)."""
+
+    __slots__ = ("formed", "held", "spoke", "total", "weights")
+
+    def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, weights: np.ndarray) -> None:
+        self.held, self.weights = held, weights
+        self.total = np.zeros(dim, dtype=dtype)
+        self.spoke = np.zeros(weights.size, dtype=bool)
+        self.formed = True
+
+
+@dataclass(frozen=True)
+class FreshMean:
+    """The mean of what was said this round; who is absent or silent counts nothing, and if all are it is zero.
+
+    ``weigh_by: samples`` weighs each worker by its n_m (FedAvg: McMahan et al., AISTATS 2017), ``equal`` all alike.
+    """
+
+    weigh_by: Literal["equal", "samples"] = "equal"
+
+    def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Mean:
+        held = _held(len(samples), dim, dtype, fill, codec)
+        return _Mean(held, dim, dtype, np.array(self.weights(samples)))
+
+    def open(self, state: _Mean) -> None:
+        state.spoke[:] = False
+        state.formed = False
+
+    def absorb(self, state: _Mean, m: int, payload: np.ndarray) -> None:
+        state.held.absorb(m, payload)
+        state.spoke[m] = True
+
+    def total(self, state: _Mean) -> np.ndarray:
+        if not state.formed:
+            chosen = np.flatnonzero(state.spoke)
+            weights = state.weights[chosen]
+            state.held.weigh(chosen, weights / weights.sum(), state.total)
+            state.formed = True
+        return state.total
+
+    def stale(self, state: _Mean, m: int) -> np.ndarray:
+        return state.held.row(m)
+
+    def weights(self, samples: Sequence[int]) -> list[float]:
+        if self.weigh_by == "equal":
+            return [1.0 / len(samples)] * len(samples)
+        return [n / sum(samples) for n in samples]
+
+    def nbytes(self, workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
+        return _held_nbytes(workers, sizes, dtype, fill, codec)

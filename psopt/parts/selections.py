@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
-from annotated_types import Gt
+from annotated_types import Gt, Le
 
+from psopt.errors import ConfigError
 from psopt.parts.thresholds import Threshold
 
 
@@ -91,6 +92,38 @@ class BySmoothness:
         cumulative, rng = state
         drawn = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
         return np.array([min(drawn, view.workers - 1)])
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Some, drawn anew each round, all equally likely: partial participation (FedAvg's C K clients).
+
+    Attributes
+    ----------
+    fraction : float, optional
+        The share of the workers, rounded to a whole number of at least one.
+    count : int, optional
+        How many. Exactly one of the two is set.
+    """
+
+    fraction: Annotated[float, Gt(0), Le(1)] | None = None
+    count: Annotated[int, Gt(0)] | None = None
+
+    everyone: ClassVar[bool] = False
+    needs_smoothness: ClassVar[bool] = False
+    needs_anchors: ClassVar[bool] = False
+    threshold: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if (self.fraction is None) == (self.count is None):
+            raise ConfigError("exactly one of `fraction` and `count` has to be set")
+
+    def init(self, smoothness: np.ndarray, rng: np.random.Generator) -> np.random.Generator:
+        return rng
+
+    def select(self, state: np.random.Generator, view: ServerView) -> np.ndarray:
+        some = max(1, round(self.fraction * view.workers)) if self.count is None else min(self.count, view.workers)
+        return np.sort(state.choice(view.workers, some, replace=False))
 
 
 @dataclass(frozen=True)

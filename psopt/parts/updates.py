@@ -1,10 +1,16 @@
-"""Server updates: how the aggregate moves theta."""
+"""Server updates: how the aggregate moves theta.
+
+``rate`` multiplies the step size. Where the workers take the steps (local SGD and its like) the step size is 1 here and
+the aggregate a mean pseudo-gradient, so that ``rate`` is the server's, or outer, learning rate.
+"""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
+from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, move, rule
 from psopt.problems.kernels.vector import descend
 
 
@@ -18,10 +24,57 @@ class ServerUpdate(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """theta <- theta - step_size * aggregate."""
+    """theta <- theta - rate * step_size * aggregate."""
+
+    rate: Annotated[float, Gt(0)] = 1.0
 
     def init(self, dim: int, dtype: np.dtype) -> None:
         return None
 
     def step(self, state: None, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return descend(theta, aggregate, theta.dtype.type(step_size))
+        return descend(theta, aggregate, self.rate * step_size)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """v <- momentum v + aggregate, theta <- theta - rate * step_size * v (Polyak's heavy ball)."""
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    rate: Annotated[float, Gt(0)] = 1.0
+
+    def init(self, dim: int, dtype: np.dtype) -> Rule:
+        return rule(MOMENTUM, (self.momentum, 0.0), dim, dtype)
+
+    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
+        return move(*state, theta, aggregate, self.rate * step_size)
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """v <- momentum v + aggregate, theta <- theta - rate * step_size * (aggregate + momentum v)."""
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    rate: Annotated[float, Gt(0)] = 1.0
+
+    def init(self, dim: int, dtype: np.dtype) -> Rule:
+        return rule(MOMENTUM, (self.momentum, 1.0), dim, dtype)
+
+    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
+        return move(*state, theta, aggregate, self.rate * step_size)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW over the aggregate (Loshchilov, Hutter, ICLR 2019): with ``weight_decay`` 0 it is Adam."""
+
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    epsilon: Annotated[float, Gt(0)] = 1e-8
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    rate: Annotated[float, Gt(0)] = 1.0
+
+    def init(self, dim: int, dtype: np.dtype) -> Rule:
+        return rule(ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay), dim, dtype)
+
+    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
+        return move(*state, theta, aggregate, self.rate * step_size)

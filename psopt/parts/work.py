@@ -1,6 +1,7 @@
 """Local work: what a worker computes from theta before it decides whether to speak.
 
-The outcome is a contribution: a gradient, or a pseudo-gradient (start point minus end point of local steps).
+The outcome is a contribution: a gradient, or a pseudo-gradient (start point minus end point of local steps, in
+`psopt.parts.local_work`).
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,29 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from annotated_types import Gt
 
+from psopt.parts.batches import Batches
 from psopt.parts.plans import PlanEntry
+from psopt.parts.schedules import Schedule
 from psopt.problems.base import Problem
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What local steps go by.
+
+    Attributes
+    ----------
+    step_size : Schedule
+    initial : float
+        The value of its formula.
+    weight : float
+        w_m, what the aggregator multiplies this worker's contribution with when everyone speaks. Local steps follow
+        f_m / w_m, so that one step each is one step along the gradient of F.
+    """
+
+    step_size: Schedule
+    initial: float = 1.0
+    weight: float = 1.0
 
 
 class LocalWork(Protocol):
@@ -19,12 +41,17 @@ class LocalWork(Protocol):
     theta, and consumes no randomness.
 
     ``needs``: the optional methods that a problem must have for it. ``whole``: a contribution is the gradient of f_m.
+    ``local``: it is a pseudo-gradient, with the step sizes in it. ``replays``: `replay` is possible.
     """
 
     needs: ClassVar[tuple[str, ...]]
     whole: ClassVar[bool]
+    local: ClassVar[bool]
 
-    def init(self, problem: Problem, rng: np.random.Generator) -> Any: ...
+    @property
+    def replays(self) -> bool: ...
+
+    def init(self, problem: Problem, rng: np.random.Generator, setting: Setting) -> Any: ...
 
     def contribute(self, state: Any, theta: np.ndarray, entry: PlanEntry, out: np.ndarray) -> int: ...
 
@@ -37,8 +64,10 @@ class FullGradient:
 
     needs: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = True
+    local: ClassVar[bool] = False
+    replays: ClassVar[bool] = True
 
-    def init(self, problem: Problem, rng: np.random.Generator) -> Problem:
+    def init(self, problem: Problem, rng: np.random.Generator, setting: Setting) -> Problem:
         return problem
 
     def contribute(self, state: Problem, theta: np.ndarray, entry: PlanEntry, out: np.ndarray) -> int:
@@ -48,29 +77,6 @@ class FullGradient:
     def replay(self, state: Problem, theta: np.ndarray, out: np.ndarray) -> int:
         state.value_and_gradient(theta, out)
         return 1
-
-
-class Batches:
-    """A worker's stream of batches: ``rows`` is the present one, shape (at most ``size``,), int64."""
-
-    __slots__ = ("_next", "_order", "problem", "replace", "rng", "rows", "size")
-
-    def __init__(self, problem: Problem, rng: np.random.Generator, size: int, replace: bool) -> None:
-        self.problem, self.rng, self.size, self.replace = problem, rng, size, replace
-        self.rows = self._order = np.empty(0, np.int64)
-        self._next = 0
-
-    def draw(self) -> np.ndarray:
-        """The rows of the next batch; the last one of an epoch may be smaller."""
-        n = self.problem.samples
-        if self.replace:
-            self.rows = self.rng.integers(n, size=self.size)
-            return self.rows
-        if self._next >= self._order.size:
-            self._order, self._next = self.rng.permutation(n), 0
-        self.rows = self._order[self._next : self._next + self.size]
-        self._next += self.size
-        return self.rows
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,10 @@ class Minibatch:
 
     needs: ClassVar[tuple[str, ...]] = ("batch_value_and_gradient",)
     whole: ClassVar[bool] = False
+    local: ClassVar[bool] = False
+    replays: ClassVar[bool] = True
 
-    def init(self, problem: Problem, rng: np.random.Generator) -> Batches:
+    def init(self, problem: Problem, rng: np.random.Generator, setting: Setting) -> Batches:
         return Batches(problem, rng, self.batch, self.draw == "replace")
 
     def contribute(self, state: Batches, theta: np.ndarray, entry: PlanEntry, out: np.ndarray) -> int:

@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """What all workers agree on: theta's tensors, the samples of all, and the optional methods every problem has."""
+    """What all workers agree on: theta's tensors, n_m of every worker, and the optional methods every problem has."""
 
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    samples: int
+    shards: tuple[int, ...]
     methods: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """n, those of all workers."""
+        return sum(self.shards)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -149,7 +154,8 @@ class Conductor:
             joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
         self._f_star = self._find_f_star()
         lazy = config.downlink == "changes"
-        self._server = Server(config.algorithm, self._theta, hellos, self._rng, joint, lazy, facts.tensors)
+        max_steps = config.stop.max_steps
+        self._server = Server(config.algorithm, self._theta, hellos, self._rng, joint, lazy, facts.tensors, max_steps)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
         progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
 
@@ -193,6 +199,8 @@ class Conductor:
             record = self._record(trace, progress) if k % every == 0 else None
             uploads = ledger.totals().uploads if counts_uploads else 0
             reason = stopping.reason(k, record, uploads, perf_counter() - self._began, server.aggregate_norm)
+            if server.over and not reason:
+                reason = "max_steps" if server.local_steps == config.stop.max_steps else "plan"
             if reason:
                 break
         if k % every:
@@ -280,6 +288,7 @@ class Conductor:
             "dim": facts.dim,
             "samples": facts.samples,
             "rounds": self.round,
+            "local_steps": server.local_steps if server else 0,
             **totals,
             "evaluation_bytes": evaluation,
             "wire_bytes_up": wire.bytes_up,

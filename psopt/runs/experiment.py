@@ -95,8 +95,8 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     tables, held_out = _load(plan, members)
     compile_s = _warm_up(config, _is_sparse(tables), not plan.quiet)
     mine = _build(plan, tables, _samples(tables), "in process")
-    workers = _workers(config, mine, held_out)
     facts = _common_facts([_facts(mine)])
+    workers = _workers(config, mine, held_out, facts)
     transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
     _check_theta(plan, facts)
     manifest = run_folder.manifest(config.sha256(), 1, [], None)
@@ -198,7 +198,7 @@ def _serve(
 
     config = plan.config
     sizes = _sizes(config, facts)
-    workers, replica = _workers(config, mine, held_out), _replica(config, facts)
+    workers, replica = _workers(config, mine, held_out, facts), _replica(config, facts)
     WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
 
 
@@ -228,7 +228,7 @@ def _replica(config: RunConfig, facts: Facts) -> Replica | None:
     """This rank's copy of the server's model, where the downlink is lazy."""
     if config.downlink == "theta":
         return None
-    return Replica(config.algorithm, facts.dim, np.dtype(config.problem.dtype), config.workers)
+    return Replica(config.algorithm, facts.dim, np.dtype(config.problem.dtype), facts.shards)
 
 
 def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[int, Table | None]]:
@@ -299,7 +299,13 @@ def _check_needs(config: RunConfig, problem: Problem) -> None:
         raise IncompatibleParts(
             f"`data.test` cannot be used with problem `{config.problem.kind}`, because that has no method `score`"
         )
-    missing = [name for name in config.algorithm.work.needs if not hasattr(problem, name)]
+    work = config.algorithm.work
+    if getattr(problem, "endless", False) and getattr(work, "draw", None) == "epoch":
+        raise IncompatibleParts(
+            f"work `{config.algorithm.name('work')}` with `draw: epoch` cannot be used with problem "
+            f"`{config.problem.kind}`, because its samples have no end: set `draw: replace`"
+        )
+    missing = [name for name in work.needs if not hasattr(problem, name)]
     if missing:
         raise IncompatibleParts(
             f"work `{config.algorithm.name('work')}` cannot be used with problem `{config.problem.kind}`, because that "
@@ -307,8 +313,11 @@ def _check_needs(config: RunConfig, problem: Problem) -> None:
         )
 
 
-def _workers(config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[int, Table | None]) -> list[Worker]:
+def _workers(
+    config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
+) -> list[Worker]:
     dtype, seed = np.dtype(config.problem.dtype), config.seed
+    weights = config.algorithm.aggregator.weights(facts.shards)
 
     def worker(m: int, problem: Problem) -> Worker:
         test = held_out[m]
@@ -320,7 +329,8 @@ def _workers(config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[i
             return *problem.score(theta, test), test.samples
 
         aside = Aside(initial if m == 0 and hasattr(problem, "initial") else None, score if test is not None else None)
-        return Worker(m, config.workers, config.algorithm, problem, dtype, generator(seed, WORK, m), aside)
+        rng = generator(seed, WORK, m)
+        return Worker(m, config.workers, config.algorithm, problem, dtype, rng, aside, weights[m])
 
     return [worker(m, problem) for m, problem in mine.items()]
 
@@ -328,7 +338,7 @@ def _workers(config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[i
 def _facts(mine: Mapping[int, Problem]) -> dict[str, Any]:
     return {
         "tensors": [tensors_of(problem) for problem in mine.values()],
-        "samples": [int(problem.samples) for problem in mine.values()],
+        "samples": [(m, int(problem.samples)) for m, problem in mine.items()],
         "methods": [[name for name in METHODS if hasattr(problem, name)] for problem in mine.values()],
     }
 
@@ -356,8 +366,8 @@ def _common_facts(described: Sequence[Mapping[str, Any]]) -> Facts:
         )
     tensors = tuple((name, tuple(shape)) for name, shape in next(iter(found.values())))
     methods = set(METHODS).intersection(*(names for one in described for names in one["methods"]))
-    samples = sum(sum(one["samples"]) for one in described)
-    return Facts(tensors, samples, tuple(name for name in METHODS if name in methods))
+    shards = tuple(samples for _, samples in sorted(tuple(own) for one in described for own in one["samples"]))
+    return Facts(tensors, shards, tuple(name for name in METHODS if name in methods))
 
 
 def _sizes(config: RunConfig, facts: Facts) -> tuple[int, np.dtype, int]:

@@ -5,7 +5,7 @@ Returned is always ||change||^2 as it was made, float64.
 """
 
 # links.py cd66843bcde0
-# vector.py 6c7d9ae3fa83
+# vector.py 892dc5421ea2
 
 from typing import NamedTuple
 

@@ -64,6 +64,22 @@ def sum_rows(stale, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+def weigh_rows(stale, chosen, shares, out):
+    """out <- 0 + shares[0] stale[chosen[0]] + ..., in that order, with the bits of doing it row by row in NumPy.
+
+    ``stale`` has shape (M, d), ``chosen`` (S,), int64, ``shares`` (S,) in the dtype of ``out``, shape (d,).
+    """
+    for start in range(0, out.size, _BLOCK):
+        stop = min(start + _BLOCK, out.size)
+        block = out[start:stop]
+        block[:] = 0
+        for i in range(chosen.size):
+            row, share = stale[chosen[i], start:stop], shares[i]
+            for j in range(block.size):
+                block[j] += share * row[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 def _step(old, step_size, direction):
     # The product and the difference are rounded one by one, here and on every other rank. fastmath=False is written
     # out because Numba lets a function without the word inherit its caller's.

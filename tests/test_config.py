@@ -112,7 +112,7 @@ def test_defaults_of_the_least_config():
     assert made.stop == config.Stop(max_rounds=1000)
     assert (made.name, made.seed, made.f_star, made.trace.every) == ("run", 0, "auto", 1)
     assert made.problem == config.ProblemConfig(
-        "logistic", "float64", {"l2": 0.0, "reduction": "sum", "zero_labels": False}
+        "logistic", "float64", {"l2": 0.0, "reduction": "sum", "initial_scale": 0.0, "zero_labels": False}
     )
     assert made.data == DataSpec("lag-logistic")
     assert made.debug.check_mirror is False
@@ -224,6 +224,9 @@ def test_a_users_problem_takes_any_options_and_is_not_imported():
 def test_data_sections():
     made = config.parse({**LEAST, "data": {"source": "lag-logistic", "partition": "iid"}})
     assert made.data.partition == Partition("iid")
+    made = config.parse({**LEAST, "data": {"source": "lag-linear", "partition": {"kind": "replicated"}}})
+    assert made.data.partition == Partition("replicated")
+    assert config.parse(made.resolved()) == made
     assert config.parse({**LEAST, "data": "synthetic"}).data.synthetic == Synthetic()
 
 
@@ -430,6 +433,10 @@ WRONG = {
         {"problem": {"kind": "logistic", "l2": -1}},
         "problem.l2: found -1, expected a number of at least 0",
     ),
+    "problem's first iterate": (
+        {"problem": {"kind": "least-squares", "initial_scale": -0.5}},
+        "problem.initial_scale: found -0.5, expected a number of at least 0",
+    ),
     "problem's name": (
         {"problem": {"kind": "least-squares", "reduction": "men"}},
         "problem.reduction: found the text 'men'; did you mean `mean`?",
@@ -455,6 +462,11 @@ WRONG = {
     "partition": (
         {"data": {"source": "housing", "partition": "block"}},
         "data.partition.kind: found the text 'block'; did you mean `blocks`?",
+    ),
+    "remainder of replicated": (
+        {"data": {"source": "housing", "partition": {"kind": "replicated", "remainder": "drop"}}},
+        "data.partition.remainder: key 'remainder' of partition 'replicated' must be left out, because every row is "
+        "dealt, found 'drop'",
     ),
     "gap without f_star": (
         {"f_star": "none", "stop": {"gap": 1}},

@@ -31,6 +31,8 @@ from psopt.data.lag import lag_linear, lag_logistic
 from psopt.data.named import BUNDLED, arrays, bundled
 from psopt.data.partition import bounds, split
 from psopt.errors import ConfigError
+from psopt.problems import build
+from psopt.problems.base import Share
 
 
 def complaint(act, *args, **options):
@@ -414,6 +416,37 @@ def test_partitions_by_class_refuse_the_labels_of_a_regression(partition):
     assert "found 1001 different labels" in complaint(split, [classed(range(1001))], partition, 2, 1)
 
 
+def test_replicated_gives_every_worker_the_same_rows_in_the_same_memory():
+    (whole,) = split([numbered(7)], Partition("replicated"), 1, 1)
+    assert owned(split([numbered(7)], Partition("replicated"), 9, 1)) == [list(range(7))] * 9
+    assert owned(split([numbered(3), numbered(2, 100)], Partition("replicated"), 3, 1)) == [[0, 1, 2, 100, 101]] * 3
+    assert owned([whole]) == [list(range(7))]
+    for kind, dtype in (("none", "float64"), ("z-score", "float32")):
+        keys = {"standardise": Standardise(kind), "partition": Partition("replicated")}
+        shards = open_shards(DataSpec("housing", **keys, test=HeldOut(fraction=0.5)), 3, 1, dtype)
+        parts = [shards.shard(m) for m in range(3)]
+        assert shards.total_samples == 3 * parts[0].samples == 3 * 253
+        assert all(part.features is parts[0].features and part.labels is parts[0].labels for part in parts)
+        tests = [shards.held_out(m) for m in range(3)]
+        assert sum(table.samples for table in tests) == 253
+        alone = open_shards(DataSpec("housing", standardise=Standardise(kind), test=HeldOut(fraction=0.5)), 1, 1, dtype)
+        np.testing.assert_array_equal(parts[2].features, alone.shard(0).features)
+        np.testing.assert_array_equal(np.concatenate([t.features for t in tests]), alone.held_out(0).features)
+
+
+def test_replicated_rows_leave_the_mean_loss_what_it_is():
+    def means(partition, workers):
+        shards = shards_of(workers, source="lag-logistic", partition=Partition(partition))
+        total = sum(shard.samples for shard in shards)
+        options = {"l2": 0.1, "reduction": "mean"}
+        problems = [
+            build("logistic", shard, Share(m, workers, total), "float64", options) for m, shard in enumerate(shards)
+        ]
+        return sum(problem.value(np.full(problem.dim, 0.1)) for problem in problems)
+
+    assert means("replicated", 4) == pytest.approx(means("contiguous", 1), rel=1e-14)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -424,6 +457,7 @@ def test_partitions_by_class_refuse_the_labels_of_a_regression(partition):
         ({"kind": "dirichlet", "alpha": np.inf}, "must be a number above 0 and at most 1e+06, found inf"),
         ({"kind": "dirichlet", "alpha": 1.0, "min_samples": 0}, "must be a whole number of at least 1, found 0"),
         ({"kind": "dirichlet", "alpha": 1.0, "remainder": "drop"}, "must be left out, because every row is dealt"),
+        ({"kind": "replicated", "remainder": "spread"}, "'replicated' must be left out, because every row is dealt"),
     ],
 )
 def test_keys_of_partitions_are_checked(options, sentence):
@@ -541,6 +575,7 @@ NPY = {"source": "file", "path": "a.npy", "labels_path": "y.npy"}
             "cannot be standardised by",
         ),
         ({"source": "shards", "path": "{worker}.npz", "partition": Partition("iid")}, "is already split"),
+        ({"source": "shards", "path": "{worker}.npz", "partition": Partition("replicated")}, "is already split"),
         ({"source": "lag-linear", "standardise": Standardise("z-score")}, "comes scaled: standardise must be none"),
         ({"source": "housing", "labels": "authors"}, "labels 'authors' exist for lag-* sources only"),
         ({"source": "housing", "labels": "classes"}, "labels 'classes' exist for dermatology only"),

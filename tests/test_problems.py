@@ -325,6 +325,22 @@ def test_tensors_and_the_first_iterate(kind, dtype):
     assert sum(np.prod(shape) for _, shape in tensors) == problem.dim
 
 
+@pytest.mark.parametrize("kind", ["least-squares", "logistic"])
+@each_dtype
+def test_a_random_first_iterate(kind, dtype):
+    table, rng = shard(kind, "dense", 9, 4000), np.random.default_rng(5)
+    first = made(kind, table, ALONE, dtype, {"initial_scale": 0.3}).initial(rng)
+    assert first.dtype == dtype
+    np.testing.assert_array_equal(first, (0.3 * np.random.default_rng(5).standard_normal(4000)).astype(dtype))
+    before = rng.bit_generator.state
+    assert not made(kind, table, ALONE, dtype, {"initial_scale": 0}).initial(rng).any()
+    assert rng.bit_generator.state == before
+    for wrong in (-1.0, np.inf, np.nan, True, "big"):
+        with pytest.raises(ConfigError, match="but it has to be a finite number, zero or above") as caught:
+            made(kind, table, ALONE, dtype, {"initial_scale": wrong})
+        assert str(caught.value).startswith(f"initial_scale is {wrong!r}, ")
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "least-squares"])
 @each_layout
 @each_dtype

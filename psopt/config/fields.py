@@ -16,7 +16,11 @@ REQUIRED = object()
 
 # What the built-in problems ask of options whose parameters are annotated `float` and `str` only: told here with the
 # line, instead of by the constructor without one.
-_NARROWER = {("l2", float): Annotated[float, Ge(0)], ("reduction", str): Literal["sum", "mean"]}
+_NARROWER = {
+    ("l2", float): Annotated[float, Ge(0)],
+    ("initial_scale", float): Annotated[float, Ge(0)],
+    ("reduction", str): Literal["sum", "mean"],
+}
 
 # Types that the annotations leave open: the names are tables, known only once everything is imported.
 _NAMED = {

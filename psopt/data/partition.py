@@ -11,7 +11,7 @@ from psopt.data.checks import unknown
 from psopt.data.table import Table, stack
 from psopt.errors import ConfigError
 
-KINDS = ("auto", "contiguous", "iid", "blocks", "by_label", "dirichlet", "files")
+KINDS = ("auto", "contiguous", "iid", "blocks", "by_label", "dirichlet", "replicated", "files")
 LARGEST_ALPHA = 1e6  # the split is even long before, and beyond 1e307 the draws overflow
 
 
@@ -25,12 +25,13 @@ class Partition:
         ``contiguous``: in order, as even as can be. ``iid``: the same after a seeded shuffle. ``blocks``: T tables
         over M workers, M divisible by T, each table contiguous over its own M/T workers. ``by_label``: rows sorted by
         label, cut into even chunks, ``classes_per_worker`` of them dealt to each worker. ``dirichlet``: each class
-        split by shares drawn from Dirichlet(``alpha``). ``files``: one file a worker. ``auto``: ``files`` for shard
-        files, ``blocks`` for a source of several tables, else ``contiguous``.
+        split by shares drawn from Dirichlet(``alpha``). ``replicated``: every worker has all the rows, in the same
+        memory; each row counts M times in the total, so that the mean loss stays what it is. ``files``: one file a
+        worker. ``auto``: ``files`` for shard files, ``blocks`` for a source of several tables, else ``contiguous``.
     remainder : str, optional
         What becomes of rows that do not divide evenly. ``spread``: the first workers (``by_label``: chunks) get one
         more; ``drop``: they are left out, in every table for itself. Default: ``drop`` for blocks, as in the LAG
-        paper, else ``spread``. ``dirichlet`` deals every row.
+        paper, else ``spread``. ``dirichlet`` and ``replicated`` deal every row.
     classes_per_worker : int, optional
         For ``by_label``: chunks a worker. A chunk is of one class where all classes have the same number of rows and
         the number of chunks is a multiple of theirs; else some lie across the border of two.
@@ -40,7 +41,7 @@ class Partition:
         For ``dirichlet``: the least rows of a worker; the shares are drawn again until all have them.
     """
 
-    kind: Literal["auto", "contiguous", "iid", "blocks", "by_label", "dirichlet", "files"] = "auto"
+    kind: Literal["auto", "contiguous", "iid", "blocks", "by_label", "dirichlet", "replicated", "files"] = "auto"
     remainder: Literal["spread", "drop"] | None = None
     classes_per_worker: int | None = None
     alpha: float | None = None
@@ -64,6 +65,7 @@ class Partition:
             most = f"a number above 0 and at most {LARGEST_ALPHA:g}"
             self._need("alpha", 0 < (self.alpha or 0) <= LARGEST_ALPHA, most)
             self._need("min_samples", self.min_samples >= 1, "a whole number of at least 1")
+        if self.kind in ("dirichlet", "replicated"):
             self._need("remainder", self.remainder is None, "left out, because every row is dealt")
 
     def _need(self, key: str, fulfilled: bool, expected: str) -> None:
@@ -97,6 +99,8 @@ def split(tables: list[Table], partition: Partition, workers: int, seed: int) ->
     if kind == "blocks":
         return _blocks(tables, workers, partition.remainder or "drop")
     whole = stack(tables)
+    if kind == "replicated":
+        return [whole] * workers
     if kind in ("by_label", "dirichlet"):
         return [whole.rows(rows) for rows in _by_class(whole.labels, partition, workers, seed)]
     limits = bounds(whole.samples, workers, partition.remainder or "spread")

@@ -29,7 +29,8 @@ class Shards:
     n_features : int or None
         None until the first shard is read, where each worker has a file of its own.
     total_samples : int or None
-        Over all workers, without dropped rows and test rows; None where each worker has a file of its own.
+        Over all workers, without dropped rows and test rows, replicated rows once for each worker; None where each
+        worker has a file of its own.
     """
 
     def __init__(
@@ -102,12 +103,26 @@ def open_shards(spec: DataSpec, workers: int, seed: int, dtype: str = "float64",
     shards = split(tables, spec.partition, workers, seed)
     total = sum(shard.samples for shard in shards)
     finish = _finisher(scale, dtype)
+    if spec.partition.kind == "replicated":
+        finish = _remembering(finish)
     return Shards(_described(spec), workers, shards.__getitem__, finish, test, shards[0].n_features, total)
 
 
 def _finisher(scale: Scale, dtype: str) -> Callable[[Table], Table]:
     """From rows as they were read to rows as problems want them."""
     return lambda table: cast(Table(scale(table.features), table.labels), dtype)
+
+
+def _remembering(finish: Callable[[Table], Table]) -> Callable[[Table], Table]:
+    """The same, done once for a table that is asked for again and again: its scaled rows are shared, too."""
+    done: list[Table] = []
+
+    def once(table: Table) -> Table:
+        if not (done and done[0] is table):
+            done[:] = [table, finish(table)]
+        return done[1]
+
+    return once
 
 
 def _in_memory(table: Table | None) -> Table:

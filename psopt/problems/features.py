@@ -3,6 +3,8 @@
 ``evaluate(link, theta)``                the sum of losses, float64
 ``evaluate(link, theta, out)``           the same, and its gradient written into ``out``
 ``batch(link, theta, out, rows)``         the same over chosen rows, int64, shape (B,)
+``local_steps(link, rule, theta, rows, ends, step_sizes, weight, l2)``
+                                         theta moved through all steps, as `kernels.local` says
 ``take(rows, out)``                      rows that `check_rows` let pass, dense, in the first B of ``out``; returns them
 ``block(start, stop, room)``             the rows start <= i < stop, dense, in room's dtype; a view of X where X is so
 ``curvature(v, out)``                    out = X^T X v
@@ -15,9 +17,10 @@ import numpy as np
 
 from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
-from psopt.problems.kernels import csr, dense
+from psopt.problems.kernels import csr, dense, local
 from psopt.problems.kernels import rows as chosen
 from psopt.problems.kernels.links import SQUARES
+from psopt.problems.kernels.steps import Rule
 
 _BLOCK_NBYTES = 8 << 20
 
@@ -36,7 +39,7 @@ class DenseFeatures:
         self._plain = np.array(shard.labels, dtype=np.float64)
         self._z = dense.scratch(self.X)
         self._zeros = None
-        self._batch = None
+        self._tile = None
 
     def evaluate(self, link: int, theta: np.ndarray, out: np.ndarray | None = None) -> float:
         if out is None:
@@ -45,11 +48,22 @@ class DenseFeatures:
 
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.X))
-        if self._batch is None:
-            panel = np.empty((self._z.size, self.X.shape[1]), self.X.dtype)
-            self._batch = (self._plain, panel, np.empty(self._z.size))
-        labels, panel, own = self._batch
-        return chosen.dense_rows_gradient(link, self.X, labels, rows, theta, out, panel, own, self._z)
+        return chosen.dense_rows_gradient(link, self.X, self._plain, rows, theta, out, *self._scratch())
+
+    def local_steps(
+        self,
+        link: int,
+        rule: Rule,
+        theta: np.ndarray,
+        rows: np.ndarray,
+        ends: np.ndarray,
+        step_sizes: np.ndarray,
+        weight: float,
+        l2: float,
+    ) -> None:
+        check_rows(rows, len(self.X))
+        operands = (link, self.X, self._plain, *rule, theta, rows, ends, step_sizes, weight, l2)
+        local.dense_local_steps(*operands, np.empty_like(theta), *self._scratch())
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         chosen.take_dense(self.X, rows, out)
@@ -85,6 +99,13 @@ class DenseFeatures:
             total += block.T @ block
         return total
 
+    def _scratch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Room for a tile of chosen rows, their labels and their margins, made when a batch is asked for."""
+        if self._tile is None:
+            panel = np.empty((self._z.size, self.X.shape[1]), self.X.dtype)
+            self._tile = (panel, np.empty(self._z.size), self._z)
+        return self._tile
+
     def _blocks(self) -> list[slice]:
         return _row_blocks(*self.X.shape)
 
@@ -113,6 +134,22 @@ class SparseFeatures:
         check_rows(rows, len(self.labels))
         operands = (self.data, self.indices, self.indptr, self.labels, rows, theta)
         return chosen.csr_rows_gradient(link, *operands, out, self._own, self._z)
+
+    def local_steps(
+        self,
+        link: int,
+        rule: Rule,
+        theta: np.ndarray,
+        rows: np.ndarray,
+        ends: np.ndarray,
+        step_sizes: np.ndarray,
+        weight: float,
+        l2: float,
+    ) -> None:
+        check_rows(rows, len(self.labels))
+        operands = (link, self.data, self.indices, self.indptr, self.labels)
+        steps = (*rule, theta, rows, ends, step_sizes, weight, l2)
+        local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._z)
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         panel = out[: len(rows)]

@@ -17,6 +17,7 @@ from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.features import DenseFeatures, SparseFeatures, prepare
 from psopt.problems.kernels.links import LOGISTIC, SQUARES, settle
+from psopt.problems.kernels.steps import Rule
 from psopt.problems.kernels.vector import all_finite, regularise, squared_norm
 from psopt.problems.smoothness import largest_eigenvalue, power_iteration
 
@@ -29,8 +30,9 @@ class _LinearModel:
     link: int
     bend: float
 
-    def __init__(self, shard: Table, share: Share, l2: float, reduction: str, dtype: str) -> None:
+    def __init__(self, shard: Table, share: Share, l2: float, reduction: str, dtype: str, initial_scale: float) -> None:
         self._scale, self._l2 = scale_and_l2(l2, reduction, dtype, share)
+        self._initial_scale = _checked_scale(initial_scale)
         self.samples = shard.samples
         self.dim = shard.n_features
         self.dtype = np.dtype(dtype)
@@ -45,6 +47,25 @@ class _LinearModel:
         loss = self._features.batch(self.link, theta, out, rows)
         return self._finish(loss, self._scale * (self.samples / len(rows)), theta, out)
 
+    def local_steps(
+        self, rule: Rule, theta: np.ndarray, rows: np.ndarray, ends: np.ndarray, step_sizes: np.ndarray, scale: float
+    ) -> None:
+        """Move theta, shape (dim,), in place by one step of ``rule`` for each of ``step_sizes``, all in one call.
+
+        Step s goes along ``scale`` times the estimate that `batch_value_and_gradient` gives from the samples
+        rows[ends[s]:ends[s + 1]], at the present theta.
+
+        Parameters
+        ----------
+        rule : Rule
+            Its moments and its count are written into.
+        rows : ndarray, shape (total,), int64
+        ends : ndarray, shape (steps + 1,), int64, rising from 0 to total
+        step_sizes : ndarray, shape (steps,), float64
+        """
+        weight = scale * self._scale * self.samples
+        self._features.local_steps(self.link, rule, theta, rows, ends, step_sizes, weight, scale * self._l2)
+
     def value(self, theta: np.ndarray) -> float:
         """f_m(theta); NaN where theta holds a NaN or an infinity."""
         norm = squared_norm(theta)
@@ -53,8 +74,10 @@ class _LinearModel:
         return self._total(self._features.evaluate(self.link, theta), self._scale, norm)
 
     def initial(self, rng: np.random.Generator) -> np.ndarray:
-        """Zero, shape (dim,); no random number is drawn."""
-        return np.zeros(self.dim, self.dtype)
+        """Normal with standard deviation ``initial_scale``, shape (dim,); at 0 no random number is drawn."""
+        if not self._initial_scale:
+            return np.zeros(self.dim, self.dtype)
+        return (self._initial_scale * rng.standard_normal(self.dim)).astype(self.dtype)
 
     def smoothness(self) -> float:
         """L_m, the largest eigenvalue of C_m = scale * bend * X^T X + l2 I."""
@@ -105,6 +128,8 @@ class LeastSquares(_LinearModel):
     reduction : 'sum' or 'mean'
     dtype : 'float64' or 'float32'
         Of features and, normally, of theta; the value is float64 in any case.
+    initial_scale : float
+        The standard deviation of the first iterate, theta ~ N(0, initial_scale^2 I). Default 0: theta starts at zero.
     """
 
     link = SQUARES
@@ -118,8 +143,9 @@ class LeastSquares(_LinearModel):
         l2: float = 0.0,
         reduction: str = "sum",
         dtype: str = "float64",
+        initial_scale: float = 0.0,
     ) -> None:
-        super().__init__(shard, share, l2, reduction, dtype)
+        super().__init__(shard, share, l2, reduction, dtype, initial_scale)
 
     def _weights(self, theta: np.ndarray) -> None:
         return None
@@ -143,11 +169,12 @@ class Logistic(_LinearModel):
         l2: float = 0.0,
         reduction: str = "sum",
         dtype: str = "float64",
+        initial_scale: float = 0.0,
         zero_labels: bool = False,
     ) -> None:
         self._zero_labels = zero_labels
         self._labels = self._checked(shard, f"worker {share.worker}, row {{row}} of its shard")
-        super().__init__(shard, share, l2, reduction, dtype)
+        super().__init__(shard, share, l2, reduction, dtype, initial_scale)
         self._held_out: tuple[Table, DenseFeatures | SparseFeatures] | None = None
 
     def score(self, theta: np.ndarray, held_out: Table) -> tuple[float, int]:
@@ -181,3 +208,9 @@ class Logistic(_LinearModel):
                 f"regression wants {allowed}; `data.positive: 1` maps the label 1 to +1 and all others to -1"
             )
         return labels
+
+
+def _checked_scale(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+        raise ConfigError(f"initial_scale is {value!r}, but it has to be a finite number, zero or above")
+    return float(value)

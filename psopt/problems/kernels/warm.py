@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from psopt.problems.kernels import csr, dense, layers, network, products, rows, softmax, topk, vector
+from psopt.problems.kernels import csr, dense, layers, local, network, products, rows, softmax, steps, topk, vector
 from psopt.problems.kernels.links import SQUARES, settle
 
 NETWORKS = ("softmax", "perceptron")
@@ -52,7 +52,7 @@ def warm_up(dtype: str, sparse: bool, curvature: bool = False, kind: str = "logi
     kind : str
         The problem, one of `psopt.problems.PROBLEMS`.
     batches : bool
-        Also what gradients of batches and scores of other rows call.
+        Also what gradients of batches, local steps and scores of other rows call.
     """
     warm_vectors(dtype)
     for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
@@ -81,17 +81,22 @@ def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
 
 
 def _warm_batch(dtype: str, sparse: bool) -> None:
-    """The gradient from chosen rows, and what `score` calls."""
+    """The gradient from chosen rows, local steps along it, and what `score` calls."""
     labels, theta, out = np.zeros(1), np.zeros(1, dtype), np.zeros(1, dtype)
     chosen = np.zeros(1, np.int64)
     rows.all_inside(chosen, 1)
+    rule = steps.rule(steps.DESCENT, (), 1, theta.dtype)
+    walk = (*rule, theta, chosen, np.array([0, 1]), np.zeros(1), 1.0, 0.0, out)
     if sparse:
-        rows.csr_rows_gradient(SQUARES, *_csr(dtype), labels, chosen, theta, out, csr.scratch(), csr.scratch())
+        own, z = csr.scratch(), csr.scratch()
+        rows.csr_rows_gradient(SQUARES, *_csr(dtype), labels, chosen, theta, out, own, z)
+        local.csr_local_steps(SQUARES, *_csr(dtype), labels, *walk, own, z)
     else:
         X = np.ones((1, 1), dtype)
         z = dense.scratch(X)
-        panel = np.empty((z.size, 1), dtype)
-        rows.dense_rows_gradient(SQUARES, X, labels, chosen, theta, out, panel, np.empty(z.size), z)
+        panel, own = np.empty((z.size, 1), dtype), np.empty(z.size)
+        rows.dense_rows_gradient(SQUARES, X, labels, chosen, theta, out, panel, own, z)
+        local.dense_local_steps(SQUARES, X, labels, *walk, panel, own, z)
     settle(SQUARES, np.zeros(1), labels, 0, 1)
 
 

@@ -27,7 +27,7 @@ from psopt.data import CSR, Table, open_shards
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
-from psopt.problems.kernels.warm import LINEAR, NETWORKS, warm_top_k, warm_up, warm_vectors
+from psopt.problems.kernels.warm import LINEAR, NETWORKS, NOISY, warm_top_k, warm_up, warm_vectors
 from psopt.problems.tensors import tensors_of
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together, told
@@ -259,7 +259,7 @@ def _warm_up(config: RunConfig, sparse: bool, tell: bool) -> float:
     if tell:
         telling.start()
     try:
-        if config.problem.kind in (*NETWORKS, *LINEAR):
+        if config.problem.kind in (*NETWORKS, *LINEAR, *NOISY):
             batches = not config.algorithm.work.whole or config.data.test is not None
             warm_up(config.problem.dtype, sparse, curvature=True, kind=config.problem.kind, batches=batches)
         else:
@@ -304,6 +304,11 @@ def _check_needs(config: RunConfig, problem: Problem) -> None:
         raise IncompatibleParts(
             f"work `{config.algorithm.name('work')}` cannot be used with problem `{config.problem.kind}`, because that "
             f"has no method `{missing[0]}`"
+        )
+    if getattr(problem, "endless", False) and getattr(config.algorithm.work, "draw", None) == "epoch":
+        raise IncompatibleParts(
+            f"`draw: epoch` cannot be used with problem `{config.problem.kind}`, because its samples never end: set "
+            "`work.draw` to `replace`"
         )
 
 

@@ -2,13 +2,17 @@
 
 import numpy as np
 
-from psopt.problems.kernels import csr, dense, layers, network, products, rows, softmax, topk, vector
+from psopt.problems.kernels import csr, dense, layers, network, noisy, products, rows, softmax, topk, vector
 from psopt.problems.kernels.links import SQUARES, settle
+from psopt.problems.kernels.steps import DESCENT, rule
 
 NETWORKS = ("softmax", "perceptron")
 """The kinds of problem that call the network's kernels."""
 
 LINEAR = ("least-squares", "logistic")
+
+NOISY = ("noisy-quadratic", "noisy-kink")
+"""The kinds of problem that make their samples by themselves."""
 
 
 def warm_vectors(dtype: str) -> None:
@@ -52,9 +56,12 @@ def warm_up(dtype: str, sparse: bool, curvature: bool = False, kind: str = "logi
     kind : str
         The problem, one of `psopt.problems.PROBLEMS`.
     batches : bool
-        Also what gradients of batches and scores of other rows call.
+        Also what gradients of batches, scores of other rows and local steps call.
     """
     warm_vectors(dtype)
+    if kind in NOISY:
+        _warm_noisy(dtype, kind, curvature, batches)
+        return
     for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
         if kind in NETWORKS:
             _warm_network(dtype, real, sparse)
@@ -93,6 +100,25 @@ def _warm_batch(dtype: str, sparse: bool) -> None:
         panel = np.empty((z.size, 1), dtype)
         rows.dense_rows_gradient(SQUARES, X, labels, chosen, theta, out, panel, np.empty(z.size), z)
     settle(SQUARES, np.zeros(1), labels, 0, 1)
+
+
+def _warm_noisy(dtype: str, kind: str, curvature: bool, batches: bool) -> None:
+    """The gradient, which is the same function with and without noise; in float64 too, for `curvature`."""
+    quadratic = kind == "noisy-quadratic"
+    gradient, steps = (
+        (noisy.quadratic_gradient, noisy.quadratic_steps) if quadratic else (noisy.kink_gradient, noisy.kink_steps)
+    )
+    options = (np.ones(1), 1.0, 1.0) if quadratic else (1.0,)
+    chosen, z = np.zeros(1, np.int64), np.empty(2)
+    for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
+        theta = np.zeros(1, real)
+        gradient(theta, chosen, *options, 1.0, z, theta.copy())
+        vector.all_finite(theta)
+    if batches:
+        rows.all_inside(chosen, 1)
+        theta = np.zeros(1, dtype)
+        descent = rule(DESCENT, (), 1, theta.dtype)
+        steps(*descent, theta, chosen, np.array([0, 1]), np.zeros(1), *options, 1.0, z, theta.copy())
 
 
 def _warm_network(dtype: str, real: str, sparse: bool) -> None:

@@ -67,6 +67,7 @@ class Builder:
         """What one section asks of another."""
         stop, trace, data = values.get("stop"), values.get("trace"), values.get("data")
         row = values["algorithm"]
+        self.check_source(values.get("problem"), data)
         if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
             self.complaints.add(
                 ("downlink",),
@@ -101,6 +102,22 @@ class Builder:
         if isinstance(row.selection, Sampled) and isinstance(workers, int) and (row.selection.count or 0) > workers:
             self.complaints.add(
                 ("algorithm", "selection", "count"), f"found {row.selection.count}, but there are {workers} workers"
+            )
+
+    def check_source(self, problem: Any, data: Any) -> None:
+        """A built-in problem learns from data or has none; a class may do either."""
+        if not (isinstance(problem, ProblemConfig) and isinstance(data, DataSpec)):
+            return
+        entry = problems.PROBLEMS.get(problem.kind)
+        if entry and entry.data and data.source == "none":
+            self.complaints.add(
+                ("data",), f"`none` cannot be used with problem `{problem.kind}`, because that learns from data"
+            )
+        elif entry and not entry.data and data.source != "none":
+            self.complaints.add(
+                ("data",),
+                f"`{data.source}` cannot be used with problem `{problem.kind}`, because that draws samples of its own: "
+                "set `data: none`",
             )
 
     def top(self, name: str, key: Key, value: Any) -> Any:

@@ -7,19 +7,24 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from psopt import data, problems
 from psopt.recipes import RECIPES
 
 REQUIRED = object()
 
-# What the built-in problems ask of options whose parameters are annotated `float` and `str` only: told here with the
+# What the built-in problems ask of options whose parameters are annotated with a bare type: told here with the
 # line, instead of by the constructor without one.
 _NARROWER = {
     ("l2", float): Annotated[float, Ge(0)],
     ("initial_scale", float): Annotated[float, Ge(0)],
     ("reduction", str): Literal["sum", "mean"],
+    ("curvature", tuple[float, ...]): tuple[Annotated[float, Gt(0)], ...],
+    ("multiplicative", float): Annotated[float, Ge(0)],
+    ("additive", float): Annotated[float, Ge(0)],
+    ("noise", float): Annotated[float, Ge(0)],
+    ("copies", int): Annotated[int, Ge(1)],
 }
 
 # Types that the annotations leave open: the names are tables, known only once everything is imported.

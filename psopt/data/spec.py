@@ -1,7 +1,7 @@
 """What the `data:` section of a config says, and the refusal of what makes no sense before any file is opened."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Literal
 
 from psopt.data import idx, lag, named, published
@@ -17,6 +17,7 @@ OTHER_SOURCES = {
     "file": "your data in one file: LIBSVM text, CSV, .npz or .npy; set `path`",
     "shards": "your data in one file a worker; set `path` with {worker} in it, as in shard_{worker}.npz",
     "memory": "arrays handed to psopt.minimize; not for configs on disk",
+    "none": "no data at all, for problems that need none",
     "synthetic": "made-up linear or logistic data of any size and heterogeneity; set `synthetic`",
 }
 IMAGES = (*published.DESCRIPTIONS, *idx.DESCRIPTIONS)
@@ -89,7 +90,8 @@ class DataSpec:
             raise unknown("data format", self.format, FORMATS)
         used = _used_keys(self)
         for key in fields(self):
-            if key.name not in used and getattr(self, key.name) != key.default:
+            default = key.default if key.default_factory is MISSING else key.default_factory()
+            if key.name not in used and getattr(self, key.name) != default:
                 by = f" with format {file_format(self)!r}" if self.source in ("file", "shards") else ""
                 raise ConfigError(f"key {key.name!r} is not used by source {self.source!r}{by}: remove it")
         _check_files(self)
@@ -100,6 +102,8 @@ class DataSpec:
 
 
 def _used_keys(spec: DataSpec) -> set[str]:
+    if spec.source == "none":
+        return {"source"}
     used = {"source", "standardise", "partition", "test"}
     if spec.source == "synthetic":
         return used | {"synthetic"}

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a built-in problem is defined, and what it is in one line."""
+    """Where a built-in problem is defined, what it is in one line, and whether it learns from data."""
 
     module: str
     name: str
     description: str
+    data: bool = True
 
 
 PROBLEMS: dict[str, Entry] = {
@@ -43,6 +44,15 @@ PROBLEMS: dict[str, Entry] = {
     ),
     "torch": Entry(
         "psopt.problems.torch_module", "TorchModule", "a PyTorch module of your own, or of psopt.problems.torch_models"
+    ),
+    "noisy-quadratic": Entry(
+        "psopt.problems.noisy", "NoisyQuadratic", "a quadratic whose gradients are noisy by themselves", data=False
+    ),
+    "noisy-kink": Entry(
+        "psopt.problems.noisy",
+        "NoisyKink",
+        "x^2 on the right of 0 and x^2/2 on its left, with gradients that are noisy by themselves",
+        data=False,
     ),
 }
 

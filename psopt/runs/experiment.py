@@ -7,13 +7,10 @@ gives the same bits.
 import hashlib
 import json
 import math
-import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -27,13 +24,13 @@ from psopt.data import CSR, Table, open_shards
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
-from psopt.problems.kernels.warm import LINEAR, NETWORKS, warm_top_k, warm_up, warm_vectors
 from psopt.problems.tensors import tensors_of
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together, told
 from psopt.runs.conduct import Conductor, Facts
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
+from psopt.runs.readiness import ready
 from psopt.runs.stopping import Stopping
 from psopt.transports.inprocess import InProcess
 
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
 METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
 WORK, SELECTION, REORDER, INITIAL = range(4)
-SILENT_S = 2.0
 T = TypeVar("T")
 
 
@@ -93,7 +89,7 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
         run_folder.check_free(plan.folder)
     members = range(config.workers)
     tables, held_out = _load(plan, members)
-    compile_s = _warm_up(config, _is_sparse(tables), not plan.quiet)
+    compile_s = ready(config, _is_sparse(tables), not plan.quiet)
     mine = _build(plan, tables, _samples(tables), "in process")
     facts = _common_facts([_facts(mine)])
     workers = _workers(config, mine, held_out, facts)
@@ -139,8 +135,8 @@ def _run(plan: Plan, link: "Link") -> Run:
     loaded = link.gather([_samples(tables), _is_sparse(tables)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
-    compile_s = step(lambda: _warm_up(config, sparse, not plan.quiet) if first else 0.0)
-    step(lambda: _warm_up(config, sparse, False) if members else 0.0)
+    compile_s = step(lambda: ready(config, sparse, not plan.quiet) if first else 0.0)
+    step(lambda: ready(config, sparse, False) if members else 0.0)
     mine = step(lambda: _build(plan, tables, total, f"rank {link.rank} on {link.host}"))
     described = link.gather(_facts(mine), start_s)
     facts = step(lambda: _common_facts(described))
@@ -244,32 +240,6 @@ def _samples(tables: Mapping[int, Table]) -> int:
 
 def _is_sparse(tables: Mapping[int, Table]) -> bool:
     return any(isinstance(table.features, CSR) for table in tables.values())
-
-
-def _warm_up(config: RunConfig, sparse: bool, tell: bool) -> float:
-    """Compiles, or loads from the cache, what the run will call; returns the seconds it took.
-
-    With ``tell``, says so when it takes long enough for a person to wonder.
-    """
-    start = perf_counter()
-    telling = threading.Timer(
-        SILENT_S, print, ["psopt: compiling kernels, once for this kind of run"], {"file": sys.stderr}
-    )
-    telling.daemon = True
-    if tell:
-        telling.start()
-    try:
-        if config.problem.kind in (*NETWORKS, *LINEAR):
-            batches = not config.algorithm.work.whole or config.data.test is not None
-            warm_up(config.problem.dtype, sparse, curvature=True, kind=config.problem.kind, batches=batches)
-        else:
-            warm_vectors(config.problem.dtype)
-        compressor = config.algorithm.codec.compressor
-        if compressor.sparse:
-            warm_top_k(config.problem.dtype, compressor.value_dtype(np.dtype(config.problem.dtype)))
-    finally:
-        telling.cancel()
-    return perf_counter() - start
 
 
 def _build(plan: Plan, tables: Mapping[int, Table], total: int, where: str) -> dict[int, Problem]:

@@ -2,13 +2,29 @@
 
 import numpy as np
 
-from psopt.problems.kernels import csr, dense, layers, local, network, products, rows, softmax, steps, topk, vector
+from psopt.problems.kernels import (
+    csr,
+    dense,
+    layers,
+    local,
+    network,
+    noisy,
+    products,
+    rows,
+    softmax,
+    steps,
+    topk,
+    vector,
+)
 from psopt.problems.kernels.links import SQUARES, settle
 
 NETWORKS = ("softmax", "perceptron")
 """The kinds of problem that call the network's kernels."""
 
 LINEAR = ("least-squares", "logistic")
+
+NOISY = ("noisy-quadratic", "noisy-kink")
+"""The kinds of problem that make their samples by themselves."""
 
 
 def warm_vectors(dtype: str) -> None:
@@ -18,7 +34,13 @@ def warm_vectors(dtype: str) -> None:
     vector.squared_norm(a)
     vector.all_finite(a)
     vector.sum_rows(np.zeros((1, 1), dtype), b)
+    vector.weigh_rows(np.zeros((1, 1), dtype), np.zeros(1, np.int64), np.ones(1, dtype), b)
     vector.descend(a, b, 0.0)
+
+
+def warm_steps(dtype: str) -> None:
+    """Make steps by momentum and AdamW ready for theta of ``dtype``."""
+    steps.move(*_descent(dtype), np.zeros(1, dtype), np.zeros(1, dtype), 0.0)
 
 
 def warm_top_k(dtype: str, values: np.dtype) -> None:
@@ -37,7 +59,14 @@ def warm_top_k(dtype: str, values: np.dtype) -> None:
     topk.check_indices(indices, 8)
 
 
-def warm_up(dtype: str, sparse: bool, curvature: bool = False, kind: str = "logistic", batches: bool = True) -> None:
+def warm_up(
+    dtype: str,
+    sparse: bool,
+    curvature: bool = False,
+    kind: str = "logistic",
+    batches: bool = True,
+    local_steps: bool = True,
+) -> None:
     """Make all kernels ready that a worker's built-in problem calls.
 
     Parameters
@@ -52,9 +81,16 @@ def warm_up(dtype: str, sparse: bool, curvature: bool = False, kind: str = "logi
     kind : str
         The problem, one of `psopt.problems.PROBLEMS`.
     batches : bool
-        Also what gradients of batches, local steps and scores of other rows call.
+        Also what gradients of batches and scores of other rows call.
+    local_steps : bool
+        Also what local steps call.
     """
     warm_vectors(dtype)
+    if local_steps:
+        warm_steps(dtype)
+    if kind in NOISY:
+        _warm_noisy(dtype, kind, curvature, local_steps)
+        return
     for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
         if kind in NETWORKS:
             _warm_network(dtype, real, sparse)
@@ -63,8 +99,9 @@ def warm_up(dtype: str, sparse: bool, curvature: bool = False, kind: str = "logi
         theta, out = np.zeros(1, real), np.zeros(1, real)
         vector.squared_norm(theta)
         vector.regularise(theta, 1.0, 0.0, out)
-    if batches and kind not in NETWORKS:
-        _warm_batch(dtype, sparse)
+    if kind not in NETWORKS:
+        if batches or local_steps:
+            _warm_batch(dtype, sparse, local_steps)
 
 
 def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
@@ -80,24 +117,41 @@ def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
         dense.dense_value(SQUARES, X, labels, theta, dense.scratch(X))
 
 
-def _warm_batch(dtype: str, sparse: bool) -> None:
+def _warm_batch(dtype: str, sparse: bool, local_steps: bool) -> None:
     """The gradient from chosen rows, local steps along it, and what `score` calls."""
     labels, theta, out = np.zeros(1), np.zeros(1, dtype), np.zeros(1, dtype)
     chosen = np.zeros(1, np.int64)
     rows.all_inside(chosen, 1)
-    rule = steps.rule(steps.DESCENT, (), 1, theta.dtype)
-    walk = (*rule, theta, chosen, np.array([0, 1]), np.zeros(1), 1.0, 0.0, out)
+    walk = (*_descent(dtype), theta, chosen, np.array([0, 1]), np.zeros(1), 1.0, 0.0, out)
     if sparse:
         own, z = csr.scratch(), csr.scratch()
         rows.csr_rows_gradient(SQUARES, *_csr(dtype), labels, chosen, theta, out, own, z)
-        local.csr_local_steps(SQUARES, *_csr(dtype), labels, *walk, own, z)
+        if local_steps:
+            local.csr_local_steps(SQUARES, *_csr(dtype), labels, *walk, own, z)
     else:
         X = np.ones((1, 1), dtype)
         z = dense.scratch(X)
         panel, own = np.empty((z.size, 1), dtype), np.empty(z.size)
         rows.dense_rows_gradient(SQUARES, X, labels, chosen, theta, out, panel, own, z)
-        local.dense_local_steps(SQUARES, X, labels, *walk, panel, own, z)
+        if local_steps:
+            local.dense_local_steps(SQUARES, X, labels, *walk, panel, own, z)
     settle(SQUARES, np.zeros(1), labels, 0, 1)
+
+
+def _warm_noisy(dtype: str, kind: str, curvature: bool, local_steps: bool) -> None:
+    """The gradient, which is the same function with and without noise; in float64 too, for `curvature`."""
+    quadratic = kind == "noisy-quadratic"
+    gradient = noisy.quadratic_gradient if quadratic else noisy.kink_gradient
+    options = (np.ones(1), 1.0, 1.0) if quadratic else (1.0,)
+    chosen, z = np.zeros(1, np.int64), np.empty(2)
+    for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
+        theta = np.zeros(1, real)
+        gradient(theta, chosen, *options, 1.0, z, theta.copy())
+        vector.all_finite(theta)
+    rows.all_inside(chosen, 1)
+    if local_steps:
+        theta, walk = np.zeros(1, dtype), noisy.quadratic_steps if quadratic else noisy.kink_steps
+        walk(*_descent(dtype), theta, chosen, np.array([0, 1]), np.zeros(1), *options, 1.0, z, theta.copy())
 
 
 def _warm_network(dtype: str, real: str, sparse: bool) -> None:
@@ -119,6 +173,10 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
     layers.descend_layer(layers.RELU, z, z.copy(), b, True)
     softmax.settle_softmax(z, b, chosen, 1.0)
     softmax.softmax(z, b)
+
+
+def _descent(dtype: str) -> steps.Rule:
+    return steps.rule(steps.DESCENT, (), 1, np.dtype(dtype))
 
 
 def _csr(dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,45 @@
+"""Kernels made ready before a run's clock starts: those that the run will call, and no others."""
+
+import sys
+import threading
+from time import perf_counter
+
+import numpy as np
+
+from psopt.config import RunConfig
+from psopt.parts.updates import Descent
+from psopt.problems.kernels.warm import LINEAR, NETWORKS, NOISY, warm_steps, warm_top_k, warm_up, warm_vectors
+
+SILENT_S = 2.0
+
+
+def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
+    """Compiles, or loads from the cache, what the run will call; returns the seconds it took.
+
+    With ``tell``, says so when it takes long enough for a person to wonder.
+    """
+    start = perf_counter()
+    telling = threading.Timer(
+        SILENT_S, print, ["psopt: compiling kernels, once for this kind of run"], {"file": sys.stderr}
+    )
+    telling.daemon = True
+    if tell:
+        telling.start()
+    try:
+        _compile(config, sparse)
+    finally:
+        telling.cancel()
+    return perf_counter() - start
+
+
+def _compile(config: RunConfig, sparse: bool) -> None:
+    row, kind, dtype = config.algorithm, config.problem.kind, config.problem.dtype
+    if kind in (*NETWORKS, *LINEAR, *NOISY):
+        batches = not row.work.whole or config.data.test is not None
+        warm_up(dtype, sparse, curvature=True, kind=kind, batches=batches, local_steps=row.work.local)
+    else:
+        warm_vectors(dtype)
+    if row.work.local or not isinstance(row.update, Descent):
+        warm_steps(dtype)
+    if row.codec.compressor.sparse:
+        warm_top_k(dtype, row.codec.compressor.value_dtype(np.dtype(dtype)))

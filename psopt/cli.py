@@ -29,6 +29,7 @@ def cli() -> None:
     Start here:
       psopt run configs/lag_wk.yaml        nine workers over MPI, on real data
       psopt simulate configs/lag_wk.yaml   the same bits in one process, without MPI
+      psopt sweep configs/lag_wk.yaml ...  a run for each combination of values, and one table
       psopt validate configs/lag_wk.yaml   what is wrong with a config, all of it at once
       psopt list                           the recipes, parts, data sets and problems there are
       psopt doctor                         whether MPI works here
@@ -78,6 +79,50 @@ def simulate(config: Path, overrides: tuple[str, ...], out: Path | None, quiet: 
     from psopt import commands
 
     return commands.simulate(config, overrides, out, quiet, reorder)
+
+
+@cli.command()
+@CONFIG
+@click.option(
+    "--grid",
+    multiple=True,
+    required=True,
+    metavar="A.B=V1,V2,...",
+    help="One axis: a key of the config and its values, as in --grid seed=1,2,3; may be given several times.",
+)
+@SET
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the runs and the table.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many points run at a time."
+)
+@click.option("--point", type=int, metavar="I", help="Run this point alone, and make no table.")
+@click.option("--collect", is_flag=True, help="Run nothing; make the table of what is there.")
+@click.option("--dry-run", is_flag=True, help="Run nothing; print the points.")
+def sweep(
+    config: Path,
+    grid: tuple[str, ...],
+    overrides: tuple[str, ...],
+    out: Path,
+    processes: int,
+    point: int | None,
+    collect: bool,
+    dry_run: bool,
+) -> int:
+    """Run CONFIG once for each combination of values, and collect one table.
+
+    The runs stand in OUT/point-000, OUT/point-001, ..., the last axis fastest, and the table in OUT/table.json and
+    OUT/table.csv. Finished points are not run again; one that failed is told, and stops no other.
+
+    \b
+      psopt sweep configs/sasg.yaml --grid algorithm.recipe=sgd,sasg --grid seed=1,2,3 --out runs/mine --processes 4
+      mpiexec -n 4 psopt sweep configs/sasg.yaml --grid seed=1,2,3 --out runs/mine --point $SLURM_ARRAY_TASK_ID
+
+    The second line is what a job array needs: one point a job, over MPI; `--collect` makes the table when all are done.
+    Values are YAML, so a mapping can be one, as in "algorithm.trigger=always,{kind: innovation, window: 5}".
+    """
+    from psopt import commands
+
+    return commands.sweep(config, grid, overrides, out, processes, point, collect, dry_run)
 
 
 @cli.command()

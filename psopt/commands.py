@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psopt import launch
 from psopt.errors import ConfigError
-from psopt.runs.folder import check_free, default_folder
+from psopt.runs.folder import Held, check_free, default_folder
 from psopt.runs.progress import TERMINAL_WIDTH, closing_table
 
 if TYPE_CHECKING:
@@ -81,6 +81,83 @@ def simulate(path: Path, overrides: Sequence[str], out: Path | None, quiet: bool
     plan = Plan(config, out or default_folder(config.name), quiet=quiet)
     done = simulate_here(plan, reorder)
     closing_table(done.summary, str(plan.folder))
+    return 0
+
+
+def sweep(
+    path: Path,
+    grid: Sequence[str],
+    overrides: Sequence[str],
+    out: Path,
+    processes: int,
+    number: int | None,
+    collect: bool,
+    dry_run: bool,
+) -> int:
+    """``psopt sweep``: all points that are not finished, or one; then the table."""
+    from psopt.runs import sweep_table
+    from psopt.runs.agreement import together
+    from psopt.runs.grid import axes_of, check_folders, points_of
+    from psopt.runs.sweep import done_before, run_points, tell
+
+    if sum((number is not None, collect, dry_run)) > 1:
+        raise together(ConfigError("--point, --collect and --dry-run exclude each other"))
+    if number is not None and processes > 1:
+        raise together(ConfigError("--processes cannot be used with --point, which runs one point alone"))
+    if number is not None:
+        return _sweep_point(path, grid, overrides, out, number)
+    if launch.told_ranks() is not None:
+        raise together(
+            ConfigError(
+                "in an MPI job `psopt sweep` runs one point: add --point I; or start it without mpiexec or srun, where "
+                "--processes N runs N points at a time"
+            )
+        )
+    axes = axes_of(grid, overrides)
+    points = points_of(path, axes, overrides, out)
+    held = check_folders(points)
+    if dry_run:
+        sweep_table.show_points(points, held)
+        return 0
+    failed: dict[int, str] = {}
+    sweep_table.make_folder(out)
+    if not collect:
+        done_before(points, held)
+        failed = run_points([point for point in points if held[point.number] is not Held.FINISHED], processes)
+    rows = sweep_table.rows_of(points, failed)
+    if collect:
+        for point, row in zip(points, rows, strict=True):
+            if row["status"] != Held.FINISHED.value:
+                tell(f"{point}: {row['status']}")
+    sweep_table.write(out, axes, rows)
+    sweep_table.show(out, axes, rows)
+    return 0 if all(row["status"] == Held.FINISHED.value for row in rows) else 1
+
+
+def _sweep_point(path: Path, grid: Sequence[str], overrides: Sequence[str], out: Path, number: int) -> int:
+    """One point, in this process or on all ranks of the job that it was started in."""
+    from psopt.config import parse
+    from psopt.runs.agreement import decided
+    from psopt.runs.experiment import Plan
+    from psopt.runs.experiment import run as run_over
+    from psopt.runs.experiment import simulate as simulate_here
+    from psopt.runs.grid import axes_of, points_of
+    from psopt.runs.sweep import settled, tell
+
+    def settle() -> dict[str, Any]:
+        return settled(points_of(path, axes_of(grid, overrides), overrides, out), number)
+
+    link = None if launch.told_ranks() is None else join(None)
+    listed = settle() if link is None else decided(link, JOIN_S, settle)
+    first = link is None or link.rank == 0
+    if first:
+        tell(listed["point"] + ": done already" * listed["done"])
+    if listed["done"]:
+        return 0
+    plan = Plan(parse(listed["config"]), Path(listed["folder"]))
+    done = simulate_here(plan) if link is None else run_over(plan, link)
+    if first:
+        closing_table(done.summary, str(plan.folder))
     return 0
 
 

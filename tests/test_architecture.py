@@ -200,7 +200,8 @@ def test_help_is_quick():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["reproduce", "lag-real", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], ["run", "--help"], ["sweep", "--help"], ["reproduce", "lag-real", "--help"]],
 )
 def test_help_loads_nothing_heavy(arguments):
     code = f"""

@@ -25,7 +25,7 @@ from psopt.errors import ConfigError
 __all__ = ["Debug", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] = ()) -> RunConfig:
     """The config in a YAML file.
 
     Parameters
@@ -33,6 +33,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path : str or Path
     overrides : sequence of str
         ``a.b=c`` each, from ``--set``: keys set on top of the file's, the last one counts.
+    point : sequence of str
+        The same on top of these, a value of each ``--grid``; a fault is the axis's, whatever the value.
     """
     where = str(path)
     text = _text(Path(path))
@@ -44,6 +46,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if isinstance(data, dict):
         for override in overrides:
             _overrides.apply(data, override, complaints)
+        for override in point:
+            _overrides.apply(data, override, complaints, f"--grid {override.partition('=')[0]}")
     return _built(data, complaints, Path(path).stem)
 
 

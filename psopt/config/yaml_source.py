@@ -4,6 +4,7 @@ Scalars follow the core schema of YAML 1.2: ``1e-8`` is a number, ``yes``, ``on`
 twice is an error, and so is a tag.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -164,26 +165,29 @@ def dump(data: dict[str, Any]) -> str:
 def _lines(data: dict[str, Any]) -> Iterator[str]:
     for key, value in data.items():
         if isinstance(value, dict) and value:
-            yield f"{_written(key)}:"
+            yield f"{written(key)}:"
             yield from (f"  {line}" for line in _lines(value))
         else:
-            yield f"{_written(key)}: {_written(value)}"
+            yield f"{written(key)}: {written(value)}"
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Flow YAML of a mapping, a list or a scalar, which `read` turns into the same value again."""
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
+        case float() if not math.isfinite(value):
+            return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
         case str() if _PLAIN.fullmatch(value) and isinstance(scalar(value), str):
             return value
         case str():
             return '"' + "".join(map(_escaped, value)) + '"'
         case list():
-            return "[" + ", ".join(map(_written, value)) + "]"
+            return "[" + ", ".join(map(written, value)) + "]"
         case dict():
-            return "{" + ", ".join(f"{_written(k)}: {_written(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{written(k)}: {written(v)}" for k, v in value.items()) + "}"
     return repr(value)
 
 

@@ -5,11 +5,13 @@
 """
 
 import datetime
+import itertools
 import json
 import os
 import platform
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,13 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
 
 
@@ -149,16 +156,74 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"{folder} holds no finished run: {', '.join(missing)} is missing")
+    summary = read_summary(folder)
     try:
-        summary = json.loads((folder / "summary.json").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         with open(folder / "trace.jsonl") as lines:
             records = [json.loads(line) for line in lines]
         theta = np.load(folder / "theta.npy", allow_pickle=False)
     except ValueError as error:
         raise ConfigError(f"{folder} holds a broken run: {error}") from None
-    if summary.get("schema") != SCHEMA:
-        raise ConfigError(f"{folder} was written with schema {summary.get('schema')}; this psopt reads {SCHEMA}")
     uploads = read_uploads(folder / "uploads.bin", summary["workers"])
     config = load(folder / "config.yaml").resolved()
     return Run(folder, config, manifest, summary, columns(records), uploads, theta)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of ``summary.json``; raises `ConfigError` when it is broken, or another schema's."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except ValueError as error:
+        raise ConfigError(f"{folder} holds a broken run: {error}") from None
+    schema = summary.get("schema") if isinstance(summary, dict) else None
+    if schema != SCHEMA:
+        raise ConfigError(f"{folder} was written with schema {schema}; this psopt reads {SCHEMA}")
+    return summary
+
+
+class Held(Enum):
+    """What a folder holds of the run of one config."""
+
+    NOTHING = "missing"
+    FINISHED = "ok"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"  # interrupted, cut off, or still going on: the folder does not tell which
+    ANOTHER = "another run"
+
+
+def held(folder: Path, config_sha256: str) -> Held:
+    """What the folder holds of the run of the config with that hash. Reads, and changes nothing."""
+    from psopt.config import load
+
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, not a folder")
+    config = folder / "config.yaml"
+    if (folder / "summary.json").is_file():
+        summary = read_summary(folder)
+        if summary["config_sha256"] != config_sha256:
+            return Held.ANOTHER
+        return _BY_STATUS.get(summary["status"].partition(":")[0], Held.UNFINISHED)
+    if config.is_file():
+        unwritten = config.stat().st_size == 0  # the disk was full, or the run is just being made
+        return Held.UNFINISHED if unwritten or load(config).sha256() == config_sha256 else Held.ANOTHER
+    return Held.ANOTHER if any((folder / name).exists() for name in FILES) else Held.NOTHING
+
+
+_BY_STATUS = {"ok": Held.FINISHED, "failed": Held.FAILED}
+
+
+def is_done(folder: Path, config_sha256: str) -> bool:
+    """Whether the folder holds the finished run of the config with that hash.
+
+    A run of it that failed or was cut off is moved aside, to be made again. Raises `ConfigError` for another's run.
+    """
+    found = held(folder, config_sha256)
+    if found is Held.ANOTHER:
+        raise ConfigError(
+            f"{folder} already holds a run of another config: choose another --out, or move that folder away"
+        )
+    if found in (Held.FAILED, Held.UNFINISHED):
+        mark = "failed" if found is Held.FAILED else "cut-off"
+        names = (folder.with_name(f"{folder.name}.{mark}-{n}") for n in itertools.count(1))
+        folder.rename(next(name for name in names if not name.exists()))
+    return found is Held.FINISHED

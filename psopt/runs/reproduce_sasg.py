@@ -6,7 +6,7 @@ dense coordinate, 64 a kept one (value and index). The seeds are the authors' nu
 own, so a seed's row is another draw of the same experiment.
 """
 
-import itertools
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psopt.config import RunConfig, load, parse
+from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.runs.agreement import decided
 from psopt.runs.experiment import Plan, run
-from psopt.runs.folder import Run, load_run, write_json
+from psopt.runs.folder import Run, is_done, load_run, write_json
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
@@ -63,35 +63,20 @@ def reproduce(
     link: "Link", data: str | None, methods: Sequence[str], seeds: Sequence[int], epochs: int, out: Path
 ) -> list[dict[str, Any]]:
     """Runs each method with each seed on the ranks of the link; returns (rank 0: also writes) the rows of
-    ``table.json``. A run that ``out`` holds already, finished and of the same config, is not run again.
+    ``table.json``. A run that ``out`` holds already, finished and of the same config, is not run again; one that
+    failed or was cut off is moved aside and made again.
     """
     rows = []
     for seed in seeds:
         for method in methods:
             config = parse(_config(data, method, seed, epochs))
             folder = out / f"{method}-{seed}"
-            if not _is_done(link, folder, config):
+            if not decided(link, 60.0, functools.partial(is_done, folder, config.sha256())):
                 run(Plan(config, folder), link)
             if link.rank == 0:
                 rows.append(_row(load_run(folder), method, seed))
                 write_json(out / "table.json", {"schema": 1, "rows": rows})
     return rows
-
-
-def _is_done(link: "Link", folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds this very run, finished; a run that was cut off is moved aside and made again."""
-
-    def look() -> bool:
-        if (folder / "summary.json").is_file():
-            held = load_run(folder)
-            if held.config_sha256 == config.sha256() and held.status == "ok":
-                return True
-        elif (folder / "config.yaml").is_file() and load(folder / "config.yaml").sha256() == config.sha256():
-            names = (folder.with_name(f"{folder.name}.cut-off-{n}") for n in itertools.count(1))
-            folder.rename(next(name for name in names if not name.exists()))
-        return False
-
-    return decided(link, 60.0, look)
 
 
 def _config(data: str | None, method: str, seed: int, epochs: int) -> dict[str, Any]:

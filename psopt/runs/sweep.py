@@ -1,0 +1,92 @@
+"""A sweep: one run a point of a grid, in this process or in several, each in a folder of its own.
+
+A point that fails stops no other. A sweep that is started again runs only the points that are not finished.
+"""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psopt.config import parse
+from psopt.errors import ConfigError, IncompatibleParts, NotFinite, WorkerFailed
+from psopt.runs.experiment import Plan, simulate
+from psopt.runs.folder import Held, is_done, read_summary
+from psopt.runs.grid import Point
+from psopt.runs.processes import ProcessDied, work_through
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a point has no finished run: all there is to say, of which the first line is its status."""
+
+    text: str
+
+    @property
+    def status(self) -> str:
+        return f"failed: {self.text.splitlines()[0]}"
+
+
+def run_points(points: Sequence[Point], processes: int) -> dict[int, str]:
+    """Runs the points one after the other, or in several processes; returns the status of those that failed, by number.
+
+    A run that failed or was cut off before is moved aside first. Tells of each point when it has ended.
+    """
+    failed: dict[int, str] = {}
+
+    def ended(point: Point, outcome: Failure | ProcessDied | None) -> None:
+        if isinstance(outcome, ProcessDied):
+            outcome = Failure(str(outcome))
+        if outcome is None:
+            tell(f"{point}: ok, {read_summary(point.folder)['wall_s']:.1f} s")
+        else:
+            failed[point.number] = outcome.status
+            tell(f"{point}: failed: {outcome.text}")
+
+    tasks = [(point, (point.config.resolved(), point.folder)) for point in points]
+    if processes == 1:
+        for point, arguments in tasks:
+            ended(point, attempt(*arguments))
+    else:
+        work_through(attempt, tasks, processes, ended)
+    return failed
+
+
+def done_before(points: Sequence[Point], held: Mapping[int, Held]) -> None:
+    """Tells how many points need not run."""
+    done = sum(held[point.number] is Held.FINISHED for point in points)
+    if done:
+        tell(f"{done} of {len(points)} points {'is' if done == 1 else 'are'} done already")
+
+
+def settled(points: Sequence[Point], number: int) -> dict[str, Any]:
+    """What all ranks need to know of the point with that number, as a JSON value; its folder is free then, or done."""
+    if not 0 <= number < len(points):
+        raise ConfigError(f"--point {number}: expected a number from 0 to {len(points) - 1}")
+    point = points[number]
+    return {
+        "point": str(point),
+        "config": point.config.resolved(),
+        "folder": str(point.folder),
+        "done": is_done(point.folder, point.config.sha256()),
+    }
+
+
+def tell(sentence: str) -> None:
+    """One lasting line on standard error."""
+    print(f"psopt: {sentence}", file=sys.stderr, flush=True)
+
+
+def attempt(config: Mapping[str, Any], folder: Path) -> Failure | None:
+    """One run into the folder; what keeps it from finishing is returned, not raised."""
+    try:
+        plan = Plan(parse(config), folder, quiet=True)
+        if not is_done(folder, plan.config.sha256()):
+            simulate(plan)
+    except (ConfigError, IncompatibleParts, NotFinite, WorkerFailed) as error:
+        return Failure(str(error).strip() or type(error).__name__)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (one point's failure must not stop the others)
+        return Failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    return None

@@ -99,9 +99,8 @@ def warm_up(
         theta, out = np.zeros(1, real), np.zeros(1, real)
         vector.squared_norm(theta)
         vector.regularise(theta, 1.0, 0.0, out)
-    if kind not in NETWORKS:
-        if batches or local_steps:
-            _warm_batch(dtype, sparse, local_steps)
+    if kind not in NETWORKS and (batches or local_steps):
+        _warm_batch(dtype, sparse, local_steps)
 
 
 def _warm_linear(dtype: str, real: str, sparse: bool) -> None:

@@ -32,7 +32,7 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
         arguments = ["run", str(path), "--out", str(folder)]
         for override in overrides:
             arguments += ["--set", override]
-        return start(ranks or launch.default_ranks(config.workers), arguments + (["--quiet"] if quiet else []))
+        return start(ranks or launch.default_ranks(config.workers, config.repeat), arguments + ["--quiet"] * quiet)
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
     plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)

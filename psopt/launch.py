@@ -54,9 +54,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def default_ranks(workers: int) -> int:
-    """The server, and a rank a worker as far as there are cores."""
-    return 1 + min(workers, cores())
+def default_ranks(workers: int, repeat: int = 1) -> int:
+    """The server, and a rank a worker as far as there are cores; a core a replica, where there are several."""
+    return 1 + min(workers, cores()) if repeat == 1 else max(2, min(repeat, cores()))
 
 
 def find_mpiexec() -> str:

@@ -130,6 +130,9 @@ class RunConfig:
     trace : Trace
     timeouts : Timeouts
     debug : Debug
+    repeat : int
+        How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
+        over the ranks; trace and summary hold their means and, in fields that end in `_se`, standard errors.
     downlink : 'theta' or 'changes'
         What the server sends everyone each round: theta, or what the workers said, from which each rank makes theta
         itself, bit for bit. The latter saves the downlink where uploads are few or sparse, and costs each rank the
@@ -148,6 +151,7 @@ class RunConfig:
     trace: Trace = field(default_factory=Trace)
     timeouts: Timeouts = field(default_factory=Timeouts)
     debug: Debug = field(default_factory=Debug)
+    repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
 
     def resolved(self) -> dict[str, Any]:
@@ -164,6 +168,7 @@ class RunConfig:
             "trace": _plain(self.trace),
             "timeouts": _plain(self.timeouts),
             "debug": _plain(self.debug),
+            "repeat": self.repeat,
             "downlink": self.downlink,
         }
 

@@ -2,7 +2,7 @@
 
 from psopt.data.held_out import HeldOut
 from psopt.data.partition import Partition
-from psopt.data.shards import Shards, open_shards
+from psopt.data.shards import Reader, Shards, open_shards, reading_once
 from psopt.data.spec import DataSpec, catalogue
 from psopt.data.standardise import Standardise
 from psopt.data.synthetic import Synthetic
@@ -13,10 +13,12 @@ __all__ = [
     "DataSpec",
     "HeldOut",
     "Partition",
+    "Reader",
     "Shards",
     "Standardise",
     "Synthetic",
     "Table",
     "catalogue",
     "open_shards",
+    "reading_once",
 ]

@@ -16,6 +16,9 @@ from psopt.data.synthetic import Synthetic, synthetic
 from psopt.data.table import CSR, Table
 from psopt.errors import ConfigError
 
+DRAWN = ("synthetic", "lag-increasing", "lag-uniform")
+"""The sources that are drawn with the run's seed."""
+
 
 class Shards:
     """The shards of an experiment's workers 0..M-1.
@@ -79,12 +82,19 @@ class Shards:
             raise ConfigError(f"there is no worker {m}: the data is split over {self.workers} workers")
 
 
-def open_shards(spec: DataSpec, workers: int, seed: int, dtype: str = "float64", table: Table | None = None) -> Shards:
+def open_shards(
+    spec: DataSpec,
+    workers: int,
+    seed: int,
+    dtype: str = "float64",
+    table: Table | None = None,
+    read: "Reader | None" = None,
+) -> Shards:
     """Read, hold test rows out, split; a shard is scaled and cast when it is asked for.
 
-    ``table`` is what source ``memory`` stands for. The result depends on these arguments alone. All is read here, but
-    for source ``shards``, where each file is read when its shard is asked for, so that a rank needs only the files of
-    its own workers.
+    ``table`` is what source ``memory`` stands for; ``read`` stands in for `read_tables`. The result depends on these
+    arguments alone. All is read here, but for source ``shards``, where each file is read when its shard is asked for,
+    so that a rank needs only the files of its own workers.
     """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, found {workers}")
@@ -98,7 +108,7 @@ def open_shards(spec: DataSpec, workers: int, seed: int, dtype: str = "float64",
         test = _read_test(spec, spec.n_features)
         finish = _finisher(spec.standardise.fit(None), dtype)
         return Shards(source, workers, lambda m: _read_file(spec, m), finish, test, spec.n_features)
-    tables = [_in_memory(table)] if spec.source == "memory" else _tables(spec, workers, seed)
+    tables = [_in_memory(table)] if spec.source == "memory" else (read or read_tables)(spec, workers, seed)
     test = _read_test(spec, tables[0].n_features)
     if spec.test and spec.test.fraction:
         tables, test = held_out.draw(tables, spec.test.fraction, seed)
@@ -145,7 +155,24 @@ def _described(spec: DataSpec) -> str:
     return spec.source
 
 
-def _tables(spec: DataSpec, workers: int, seed: int) -> list[Table]:
+Reader = Callable[[DataSpec, int, int], list[Table]]
+
+
+def reading_once() -> Reader:
+    """`read_tables` that remembers what does not depend on the seed: for runs that differ in it alone."""
+    remembered: dict[DataSpec, list[Table]] = {}
+
+    def read(spec: DataSpec, workers: int, seed: int) -> list[Table]:
+        if spec.source in DRAWN:
+            return read_tables(spec, workers, seed)
+        if spec not in remembered:
+            remembered[spec] = read_tables(spec, workers, seed)
+        return remembered[spec]
+
+    return read
+
+
+def read_tables(spec: DataSpec, workers: int, seed: int) -> list[Table]:
     """The source's tables before standardisation: one, or several for lag-* and synthetic."""
     match spec.source:
         case "lag-linear":

@@ -284,6 +284,7 @@ class Conductor:
             "name": config.name,
             "recipe": config.recipe,
             "workers": config.workers,
+            "repeat": config.repeat,
             "ranks": self._manifest["ranks"],
             "dim": facts.dim,
             "samples": facts.samples,

@@ -20,7 +20,7 @@ from psopt import problems
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Aside, Worker
-from psopt.data import CSR, Table, open_shards
+from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
@@ -31,6 +31,7 @@ from psopt.runs.conduct import Conductor, Facts
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
+from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
 from psopt.transports.inprocess import InProcess
 
@@ -61,6 +62,8 @@ class Plan:
         The first iterate; zero by default.
     quiet : bool
         No progress line.
+    read : callable, optional
+        Reads the data source, for runs that share it.
     """
 
     config: RunConfig
@@ -70,6 +73,7 @@ class Plan:
     problem: Any = None
     theta: np.ndarray | None = None
     quiet: bool = False
+    read: Reader | None = None
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
@@ -80,7 +84,14 @@ def generator(seed: int, *purpose: int) -> np.random.Generator:
 def simulate(plan: Plan, reorder: bool = False) -> Run:
     """Runs in this process, without MPI. ``reorder`` lets answers arrive in random order, which changes no bit."""
     with threadpool_limits(1):
+        if plan.config.repeat > 1:
+            return run_replicas(plan, None, lambda replica: _simulate(replica, reorder), _prepare)
         return _simulate(plan, reorder)
+
+
+def _prepare(plan: Plan) -> float:
+    """Compiles what a run in this process will call; returns the seconds it took."""
+    return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))[0]), not plan.quiet)
 
 
 def _simulate(plan: Plan, reorder: bool) -> Run:
@@ -109,6 +120,9 @@ def run(plan: Plan, link: "Link") -> Run:
     a round raises `WorkerFailed` on rank 0, and ends the job.
     """
     with threadpool_limits(1):
+        if plan.config.repeat > 1:
+            _check_same_call(plan, link)
+            return run_replicas(plan, link, lambda replica: _simulate(replica, False), _prepare)
         return _run(plan, link)
 
 
@@ -230,7 +244,7 @@ def _replica(config: RunConfig, facts: Facts) -> Replica | None:
 def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[int, Table | None]]:
     """Each member's shard, and its share of the test rows."""
     config = plan.config
-    shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table)
+    shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
     return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
 
 

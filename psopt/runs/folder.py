@@ -1,7 +1,8 @@
 """The run folder: what a run leaves behind, and how it is read again.
 
 ``config.yaml`` (resolved), ``manifest.json`` (versions, hosts, ranks, command), ``trace.jsonl``, ``uploads.bin``,
-``theta.npy``, ``summary.json``. Only rank 0 writes here.
+``theta.npy``, ``summary.json``. Only rank 0 writes here. With ``repeat`` these hold means over the replicas,
+each of which has a folder of its own in it, and ``uploads.npy`` stands for ``uploads.bin``.
 """
 
 import datetime
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import psopt
+from psopt.config import yaml_source
 from psopt.errors import ConfigError
 from psopt.runs.trace import read_uploads
 
@@ -27,6 +29,7 @@ FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.np
 
 
 MAY_MISS = ("objective", "gap", "test_loss", "test_accuracy")
+"""Fields that a record may hold nothing in."""
 
 
 def default_folder(name: str) -> Path:
@@ -118,6 +121,10 @@ class Run:
         One array a field of `psopt.runs.trace.Record`, each shape (records,); NaN where a value was not looked at.
     uploads : ndarray, shape (rounds, M), bool
     theta : ndarray, shape (dim,)
+    replicas : tuple of Run
+        Of a run with ``repeat``, where it was kept in memory. Then ``trace`` and ``summary`` hold means, and standard
+        errors in fields that end in ``_se``; ``uploads`` the share of replicas in which a worker uploaded in a round;
+        ``theta`` one row a replica.
     """
 
     folder: Path | None
@@ -127,6 +134,7 @@ class Run:
     trace: dict[str, np.ndarray]
     uploads: np.ndarray
     theta: np.ndarray
+    replicas: "tuple[Run, ...]" = ()
 
     def __getattr__(self, name: str) -> Any:
         """Each field of ``summary.json`` is an attribute: ``run.gap``, ``run.rounds``, ``run.status``."""
@@ -140,9 +148,37 @@ def columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     if not records:
         return {}
     return {
-        name: np.array([record[name] for record in records], dtype=float if name in MAY_MISS else None)
+        name: np.array([record[name] for record in records], dtype=float if _may_miss(name) else None)
         for name in records[0]
     }
+
+
+def records(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The way back: a mapping a record, nothing for NaN."""
+    plain = {name: values.tolist() for name, values in columns.items()}
+    for name in plain:
+        if _may_miss(name):
+            plain[name] = [None if value != value else value for value in plain[name]]
+    return [dict(zip(plain, values, strict=True)) for values in zip(*plain.values(), strict=True)]
+
+
+def _may_miss(name: str) -> bool:
+    return name in MAY_MISS or name.endswith("_se")
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Writes a run that was kept in memory."""
+    create(folder, yaml_source.dump(run.config), run.manifest)
+    write_trace(folder, run.trace)
+    (folder / "uploads.bin").write_bytes(np.packbits(run.uploads, axis=1, bitorder="little").tobytes())
+    np.save(folder / "theta.npy", run.theta)
+    write_json(folder / "summary.json", run.summary)
+
+
+def write_trace(folder: Path, trace: dict[str, np.ndarray]) -> None:
+    """``trace.jsonl`` in one go."""
+    lines = [json.dumps(record, allow_nan=False) + "\n" for record in records(trace)]
+    (folder / "trace.jsonl").write_text("".join(lines))
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -153,7 +189,9 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     from psopt.config import load
 
     folder = Path(folder)
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    replicated = (folder / "uploads.npy").is_file()
+    files = [name for name in FILES if not (replicated and name == "uploads.bin")]
+    missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"{folder} holds no finished run: {', '.join(missing)} is missing")
     summary = read_summary(folder)
@@ -162,9 +200,11 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         with open(folder / "trace.jsonl") as lines:
             records = [json.loads(line) for line in lines]
         theta = np.load(folder / "theta.npy", allow_pickle=False)
+        uploads = np.load(folder / "uploads.npy", allow_pickle=False) if replicated else None
     except ValueError as error:
         raise ConfigError(f"{folder} holds a broken run: {error}") from None
-    uploads = read_uploads(folder / "uploads.bin", summary["workers"])
+    if uploads is None:
+        uploads = read_uploads(folder / "uploads.bin", summary["workers"])
     config = load(folder / "config.yaml").resolved()
     return Run(folder, config, manifest, summary, columns(records), uploads, theta)
 

@@ -80,10 +80,23 @@ class Progress:
         now = time.monotonic()
         if self._first is None and record.gap and record.gap > 0:
             self._first = (now, math.log(record.gap))
-        if self._quiet or now < self._next:
-            return
-        self._next = now + (LIVE_EVERY_S if self._width else PLAIN_EVERY_S)
-        line = self._line(record, now)
+        if self._is_due(now):
+            self._show(self._line(record, now))
+
+    def count(self, done: int, total: int, what: str) -> None:
+        """Shows how many of ``total`` things are done, if it is time to."""
+        now = time.monotonic()
+        if self._is_due(now):
+            left = (now - self._began) * (total - done) / done
+            self._show(f"{done} of {total} {what}  ETA {clock(left)}")
+
+    def _is_due(self, now: float) -> bool:
+        due = not self._quiet and now >= self._next
+        if due:
+            self._next = now + (LIVE_EVERY_S if self._width else PLAIN_EVERY_S)
+        return due
+
+    def _show(self, line: str) -> None:
         if self._width:
             self._stream.write("\r" + line[: self._width - 1].ljust(self._width - 1))
             self._shown = True
@@ -151,24 +164,26 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
     table.add_column(style="bold")
     table.add_column()
     asked = max(1, summary["rounds"] * summary["workers"])
-    gap = summary["gap"]
     fewer = f": {asked / max(1, summary['uploads']):.1f} x fewer than everyone every round"
+    repeat, accuracy = summary["repeat"], _measured(summary, "test_accuracy", ".2%")
     rows = [
         ("status", f"{summary['status']} ({summary['stop_reason']})" if summary["stop_reason"] else summary["status"]),
-        ("rounds", f"{summary['rounds']}"),
-        ("objective", f"{summary['objective']:.12g}" if summary["objective"] is not None else "-"),
-        ("gap to f*", f"{gap:.3e}" if gap is not None else "-"),
-        *([("test accuracy", f"{summary['test_accuracy']:.2%}")] if summary["test_accuracy"] is not None else []),
+        *([("replicas", f"{repeat}: means, and standard errors of them")] if repeat > 1 else []),
+        ("rounds", _count(summary["rounds"])),
+        *([("local steps", _count(summary["local_steps"]))] if summary["local_steps"] != summary["rounds"] else []),
+        ("objective", _measured(summary, "objective", ".12g")),
+        ("gap to f*", _measured(summary, "gap", ".3e")),
+        *([("test accuracy", accuracy)] if accuracy != "-" else []),
         (
             "uploads",
-            f"{summary['uploads']} of {asked} ({summary['uploads'] / asked:.1%})"
+            f"{_count(summary['uploads'])} of {_count(asked)} ({summary['uploads'] / asked:.1%})"
             + (fewer if summary["stop_reason"] == "gap" else ""),
         ),
-        ("downloads", f"{summary['downloads']}"),
+        ("downloads", _count(summary["downloads"])),
         ("payload up / down", f"{size(summary['payload_bytes_up'])} / {size(summary['payload_bytes_down'])}"),
         ("control up / down", f"{size(summary['control_bytes_up'])} / {size(summary['control_bytes_down'])}"),
         ("evaluation, off the books", size(summary["evaluation_bytes"])),
-        ("gradient evaluations", f"{summary['gradient_evaluations']}"),
+        ("gradient evaluations", _count(summary["gradient_evaluations"])),
         ("time", f"{summary['wall_s']:.2f} s, and {summary['compile_s']:.2f} s to compile or load kernels"),
     ]
     if folder:
@@ -176,6 +191,18 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def _count(value: float) -> str:
+    """A count; of a mean, one decimal."""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _measured(summary: dict[str, Any], name: str, form: str) -> str:
+    value, error = summary[name], summary.get(f"{name}_se")
+    if value is None:
+        return "-"
+    return f"{value:{form}}" + (f" +- {error:.2{form[-1]}}" if error is not None else "")
 
 
 def console() -> Any:

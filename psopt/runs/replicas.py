@@ -1,0 +1,253 @@
+"""``repeat: P``: P independent runs, seeds ``seed``, ``seed + 1``, ..., and their mean with its standard error.
+
+Each replica is a whole run in one process, so that it has the bits of ``psopt simulate`` with its seed, wherever it
+runs. Replicas are dealt to the ranks in waves of one a rank; after each wave rank 0 holds, and writes, what came out.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from psopt.config import RunConfig
+from psopt.data import reading_once
+from psopt.errors import PsoptError
+from psopt.runs import folder as run_folder
+from psopt.runs.agreement import agreed
+from psopt.runs.folder import Run
+from psopt.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from psopt.runs.experiment import Plan
+    from psopt.transports.mpi import Link
+
+MEASURED = ("objective", "gap", "test_loss", "test_accuracy", "uploads", "payload_bytes_up", "payload_bytes_down")
+"""The fields whose mean has a standard error beside it, ``<field>_se``."""
+
+PATIENCE = 10
+"""A rank waits for the others' replicas of a wave this many times as long as its own took, and a round's deadline."""
+
+
+def run_replicas(
+    plan: "Plan", link: "Link | None", one: Callable[["Plan"], Run], prepare: Callable[["Plan"], float]
+) -> Run:
+    """All replicas of the plan, on all ranks of the link, or here; ``one`` makes a run in this process, and ``prepare``
+    compiles for it and tells the seconds.
+
+    Returns the mean run on every rank. Raises what a replica raised, headed by its number and seed.
+    """
+    config = plan.config
+    first = link is None or link.rank == 0
+    ranks, rank = (1, 0) if link is None else (link.size, link.rank)
+    began = perf_counter()
+    manifest = _create(plan, link)
+    progress = Progress(config.workers, quiet=plan.quiet or not first)
+    progress.say(f"psopt: {config.name}: {config.repeat} replicas on {ranks} rank{'s' * (ranks > 1)}")
+    plan = replace(plan, read=reading_once())
+    done: list[Run] = []
+    try:
+        compile_s = _prepared(plan, link, prepare)
+        for start in range(0, config.repeat, ranks):
+            mine = start + rank
+            for number, run in enumerate(_wave(plan, link, mine, one), start):
+                if first and plan.folder:
+                    run_folder.write_run(_folder(plan.folder, number, config.repeat), run)
+                done.append(run)
+            progress.count(len(done), config.repeat, "replicas")
+        mean = mean_run(config, done, manifest)
+        mean.summary.update(wall_s=perf_counter() - began - compile_s, compile_s=compile_s)
+        if first and plan.folder:
+            _write_mean(plan.folder, mean)
+            mean = replace(mean, folder=plan.folder)
+        return mean
+    except KeyboardInterrupt:
+        _write_end(plan, first, done, "stopped", "interrupted")
+        raise
+    except BaseException as error:
+        _write_end(plan, first, done, f"failed: {(str(error) or type(error).__name__).splitlines()[0]}", None)
+        raise
+    finally:
+        progress.close()
+
+
+def replica_config(config: RunConfig, number: int) -> RunConfig:
+    """The config of one replica, an ordinary run."""
+    return replace(config, repeat=1, seed=config.seed + number)
+
+
+def _create(plan: "Plan", link: "Link | None") -> dict[str, Any]:
+    """The folder, on rank 0, and what is known before the runs."""
+    config, ranks, hosts, mpi = plan.config, 1, [], None
+    if link is not None:
+        from psopt.transports.mpi import library
+
+        ranks, mpi = link.size, library()
+        hosts = link.gather(link.host, config.timeouts.start_s)
+    manifest = run_folder.manifest(config.sha256(), ranks, hosts, mpi)
+
+    def create() -> None:
+        if plan.folder and (link is None or link.rank == 0):
+            run_folder.create(plan.folder, config.to_yaml(), manifest)
+
+    if link is None:
+        create()
+    else:
+        agreed(link, config.timeouts.start_s, create)
+    return manifest
+
+
+def _prepared(plan: "Plan", link: "Link | None", prepare: Callable[["Plan"], float]) -> float:
+    """Rank 0 compiles first; the others then find the cache filled instead of compiling all at once."""
+    if link is None:
+        return prepare(plan)
+    return agreed(link, plan.config.timeouts.start_s, lambda: prepare(plan) if link.rank == 0 else 0.0)
+
+
+def _wave(plan: "Plan", link: "Link | None", number: int, one: Callable[["Plan"], Run]) -> list[Run]:
+    """One replica a rank, in the order of ranks, on all of them; ranks beyond the last replica have none."""
+    config = plan.config
+    began = perf_counter()
+
+    def own() -> Run | None:
+        if number >= config.repeat:
+            return None
+        made = replace(plan, config=replica_config(config, number), folder=None, quiet=True)
+        try:
+            return one(made)
+        except PsoptError as error:
+            header = f"replica {number} of {config.repeat}, seed {made.config.seed}: "
+            raise type(error)(header + str(error)) from error
+
+    if link is None:
+        run = own()
+        return [run] if run else []
+    # Whoever fails is told of at the end of the wave: the others' replicas take about as long as one's own.
+    result, failure = None, None
+    try:
+        result = own()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (raised again, on every rank)
+        failure = error
+    timeout_s = config.timeouts.round_s + PATIENCE * (perf_counter() - began)
+
+    def told() -> Any:
+        if failure is not None:
+            raise failure
+        return None if result is None else _packed(result)
+
+    everyones = link.gather(agreed(link, timeout_s, told), timeout_s)
+    return [_unpacked(packed, config, i) for i, packed in enumerate(everyones, number - link.rank) if packed]
+
+
+def _packed(run: Run) -> dict[str, Any]:
+    """A run kept in memory as a JSON value."""
+    return {
+        "manifest": run.manifest,
+        "summary": run.summary,
+        "trace": run_folder.records(run.trace),
+        "uploads": _text(np.packbits(run.uploads, axis=1)),
+        "theta": _text(run.theta),
+    }
+
+
+def _unpacked(packed: dict[str, Any], config: RunConfig, number: int) -> Run:
+    summary, workers = packed["summary"], config.workers
+    masks = np.frombuffer(base64.b64decode(packed["uploads"]), np.uint8).reshape(summary["rounds"], -1)
+    theta = np.frombuffer(base64.b64decode(packed["theta"]), config.problem.dtype)
+    uploads = np.unpackbits(masks, axis=1, count=workers).astype(bool)
+    resolved = replica_config(config, number).resolved()
+    return Run(None, resolved, packed["manifest"], summary, run_folder.columns(packed["trace"]), uploads, theta)
+
+
+def _text(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def mean_run(config: RunConfig, done: Sequence[Run], manifest: dict[str, Any]) -> Run:
+    """The replicas' mean as a run: means in trace and summary with ``_se`` fields beside what was measured, one theta a
+    replica, and in ``uploads`` the share of replicas in which a worker uploaded in a round.
+    """
+    theta = np.stack([run.theta for run in done])
+    rounds = max(run.uploads.shape[0] for run in done)
+    uploads = np.zeros((rounds, config.workers))
+    for run in done:
+        uploads[: run.uploads.shape[0]] += run.uploads
+    summary = _mean_summary(config, done, theta, manifest["ranks"])
+    trace = run_folder.columns(mean_records([run.trace for run in done]))
+    return Run(None, config.resolved(), manifest, summary, trace, uploads / len(done), theta, tuple(done))
+
+
+def mean_records(traces: Sequence[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """The mean record of every round that a replica recorded; one that has stopped counts with its last record."""
+    rounds = np.unique(np.concatenate([trace["round"] for trace in traces]))
+    places = [np.searchsorted(trace["round"], rounds, side="right") - 1 for trace in traces]
+    means: dict[str, np.ndarray] = {}
+    for name in traces[0]:
+        values = np.array([trace[name][at] for trace, at in zip(traces, places, strict=True)], dtype=np.float64)
+        means[name] = values.mean(axis=0)
+        if name in MEASURED:
+            means[f"{name}_se"] = _standard_error(values)
+    means["round"] = rounds
+    return run_folder.records(means)
+
+
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    """Of the mean over axis 0; NaN for a single value."""
+    count = values.shape[0]
+    return values.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else np.full(values.shape[1:], math.nan)
+
+
+def _mean_summary(config: RunConfig, done: Sequence[Run], theta: np.ndarray, ranks: int) -> dict[str, Any]:
+    summaries = [run.summary for run in done]
+    summary: dict[str, Any] = {}
+    for name, own in summaries[0].items():
+        values = [each[name] for each in summaries]
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if values.count(own) == len(values):
+            summary[name] = own
+        else:
+            summary[name] = math.fsum(values) / len(values) if numbers else "mixed"
+        if name in MEASURED and numbers:
+            error = float(_standard_error(np.array(values, dtype=np.float64)))
+            summary[f"{name}_se"] = None if math.isnan(error) else error
+    own = {
+        "repeat": config.repeat,
+        "ranks": ranks,
+        "seed": config.seed,
+        "config_sha256": config.sha256(),
+        "theta_sha256": hashlib.sha256(theta.tobytes()).hexdigest(),
+    }
+    return {**summary, **own}
+
+
+def _folder(out: Path, number: int, repeat: int) -> Path:
+    return out / f"replica-{number:0{max(3, len(str(repeat - 1)))}d}"
+
+
+def _write_mean(out: Path, mean: Run) -> None:
+    run_folder.write_trace(out, mean.trace)
+    np.save(out / "theta.npy", mean.theta)
+    np.save(out / "uploads.npy", mean.uploads)
+    run_folder.write_json(out / "summary.json", mean.summary)
+
+
+def _write_end(plan: "Plan", first: bool, done: Sequence[Run], status: str, reason: str | None) -> None:
+    """What is to be said of a run that did not come to its end; the replicas that are done stay."""
+    if not (first and plan.folder and (plan.folder / "config.yaml").is_file()):
+        return
+    config = plan.config
+    said = {
+        "schema": run_folder.SCHEMA,
+        "status": status,
+        "stop_reason": reason,
+        "name": config.name,
+        "repeat": config.repeat,
+        "replicas_done": len(done),
+        "config_sha256": config.sha256(),
+    }
+    run_folder.write_json(plan.folder / "summary.json", said)

@@ -13,8 +13,8 @@ from psopt.runs.progress import console, size
 
 SCHEMA = 1
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "rounds": ("rounds", str),
-    "uploads": ("uploads", str),
+    "rounds": ("rounds", "{:.6g}".format),
+    "uploads": ("uploads", "{:.6g}".format),
     "payload_bytes_up": ("up", size),
     "payload_bytes_down": ("down", size),
     "objective": ("objective", "{:.7g}".format),
@@ -93,8 +93,8 @@ def show(out: Path, axes: Sequence[Axis], rows: Sequence[Mapping[str, Any]]) -> 
     table = Table(title=escape(str(out)), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns: list[list[str]] = []
 
-    def add(heading: str, cells: list[str], right: bool = True) -> None:
-        table.add_column(escape(heading), justify="right" if right else "left", overflow="fold")
+    def add(heading: str, cells: list[str], right: bool = True, wrap: bool = False) -> None:
+        table.add_column(escape(heading), justify="right" if right else "left", overflow="fold", no_wrap=not wrap)
         columns.append([escape(cell) for cell in cells])
 
     add("point", [str(row["point"]) for row in rows])
@@ -102,15 +102,23 @@ def show(out: Path, axes: Sequence[Axis], rows: Sequence[Mapping[str, Any]]) -> 
         values = [row[axis.key] for row in rows]
         numbers = all(isinstance(value, int | float) for value in values)
         alone = [other.path[-1] for other in axes].count(axis.path[-1]) == 1
-        add(axis.path[-1] if alone else axis.key, [shown(value) for value in values], right=numbers)
+        add(axis.path[-1] if alone else axis.key, [shown(value) for value in values], right=numbers, wrap=not numbers)
     add("status", [row["status"].partition(":")[0] for row in rows], right=False)
-    errors = {name: (name, "{:.2g}".format) for name in rows[0] if name.endswith(ERROR_OF)}
-    for name, (heading, form) in {**FIELDS, **errors}.items():
-        if heading and any(row[name] is not None for row in rows):
-            add(heading, ["-" if row[name] is None else form(row[name]) for row in rows])
+    for name, (heading, form) in FIELDS.items():
+        found = [row[name] for row in rows]
+        if heading and any(value is not None for value in found) and not (name == "stop_reason" and len({*found}) == 1):
+            add(heading, [_printed(row, name, form) for row in rows])
     for cells in zip(*columns, strict=True):
         table.add_row(*cells)
     console().print(table)
+
+
+def _printed(row: Mapping[str, Any], name: str, form: Callable[[Any], str]) -> str:
+    """The value, and its standard error where it has one that is not zero."""
+    value, error = row[name], row.get(name + ERROR_OF)
+    if value is None:
+        return "-"
+    return f"{form(value)} +- {form(error) if name == 'test_accuracy' else f'{error:.1e}'}" if error else form(value)
 
 
 def show_points(points: Sequence[Point], held: Mapping[int, Held]) -> None:

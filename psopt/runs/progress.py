@@ -83,7 +83,7 @@ class Progress:
         if self._is_due(now):
             self._show(self._line(record, now))
 
-    def count(self, done: int, total: int, what: str) -> None:
+    def tally(self, done: int, total: int, what: str) -> None:
         """Shows how many of ``total`` things are done, if it is time to."""
         now = time.monotonic()
         if self._is_due(now):
@@ -169,21 +169,21 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
     rows = [
         ("status", f"{summary['status']} ({summary['stop_reason']})" if summary["stop_reason"] else summary["status"]),
         *([("replicas", f"{repeat}: means, and standard errors of them")] if repeat > 1 else []),
-        ("rounds", _count(summary["rounds"])),
-        *([("local steps", _count(summary["local_steps"]))] if summary["local_steps"] != summary["rounds"] else []),
+        ("rounds", count(summary["rounds"])),
+        *([("local steps", count(summary["local_steps"]))] if summary["local_steps"] != summary["rounds"] else []),
         ("objective", _measured(summary, "objective", ".12g")),
         ("gap to f*", _measured(summary, "gap", ".3e")),
         *([("test accuracy", accuracy)] if accuracy != "-" else []),
         (
             "uploads",
-            f"{_count(summary['uploads'])} of {_count(asked)} ({summary['uploads'] / asked:.1%})"
+            f"{count(summary['uploads'])} of {count(asked)} ({summary['uploads'] / asked:.1%})"
             + (fewer if summary["stop_reason"] == "gap" else ""),
         ),
-        ("downloads", _count(summary["downloads"])),
+        ("downloads", count(summary["downloads"])),
         ("payload up / down", f"{size(summary['payload_bytes_up'])} / {size(summary['payload_bytes_down'])}"),
         ("control up / down", f"{size(summary['control_bytes_up'])} / {size(summary['control_bytes_down'])}"),
         ("evaluation, off the books", size(summary["evaluation_bytes"])),
-        ("gradient evaluations", _count(summary["gradient_evaluations"])),
+        ("gradient evaluations", count(summary["gradient_evaluations"])),
         ("time", f"{summary['wall_s']:.2f} s, and {summary['compile_s']:.2f} s to compile or load kernels"),
     ]
     if folder:
@@ -193,7 +193,7 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
     console().print(table)
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
     """A count; of a mean, one decimal."""
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 

@@ -59,7 +59,7 @@ def run_replicas(
                 if first and plan.folder:
                     run_folder.write_run(_folder(plan.folder, number, config.repeat), run)
                 done.append(run)
-            progress.count(len(done), config.repeat, "replicas")
+            progress.tally(len(done), config.repeat, "replicas")
         mean = mean_run(config, done, manifest)
         mean.summary.update(wall_s=perf_counter() - began - compile_s, compile_s=compile_s)
         if first and plan.folder:

@@ -9,12 +9,12 @@ from typing import Any
 from psopt.errors import ConfigError
 from psopt.runs.folder import Held, read_summary, write_json, write_text
 from psopt.runs.grid import Axis, Point, settings, shown
-from psopt.runs.progress import console, size
+from psopt.runs.progress import console, count, size
 
 SCHEMA = 1
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "rounds": ("rounds", "{:.6g}".format),
-    "uploads": ("uploads", "{:.6g}".format),
+    "rounds": ("rounds", count),
+    "uploads": ("uploads", count),
     "payload_bytes_up": ("up", size),
     "payload_bytes_down": ("down", size),
     "objective": ("objective", "{:.7g}".format),

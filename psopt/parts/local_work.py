@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from psopt.parts.batches import Batches
+from psopt.parts.batches import AHEAD, Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.work import Setting
 from psopt.problems.base import Problem
@@ -25,7 +25,7 @@ MOST_ROWS = 1 << 16
 class _Steps:
     """A worker's local steps: its batches, its copy of theta, and what the rule remembers from round to round."""
 
-    __slots__ = ("batches", "begin", "local_steps", "room", "rule", "setting", "size", "theta")
+    __slots__ = ("ahead", "batches", "begin", "local_steps", "room", "rule", "setting", "size", "theta")
 
     def __init__(
         self, problem: Problem, rng: np.random.Generator, setting: Setting, size: int, replace: bool, made: Rule
@@ -36,6 +36,7 @@ class _Steps:
         self.local_steps = getattr(problem, "local_steps", None)
         self.room = np.empty_like(self.theta) if self.local_steps is None else None
         self.begin = (0, 0, None)
+        self.ahead = (0, np.empty(0))
 
     def run(self, theta: np.ndarray, entry: PlanEntry, out: np.ndarray) -> int:
         """From theta through the round's steps; the pseudo-gradient into ``out``. Returns the steps."""
@@ -54,14 +55,20 @@ class _Steps:
         at_once = max(1, MOST_ROWS // self.size)
         for start in range(t_start, t_start + count, at_once):
             steps = min(at_once, t_start + count - start)
-            k = np.arange(start + 1, start + steps + 1)
-            sizes = np.empty(steps)
-            sizes[:] = self.setting.step_size.at(self.setting.initial, k)
             rows, ends = batches.draw_many(steps)
-            self._step(rows, ends, sizes)
+            self._step(rows, ends, self._sizes(start, steps))
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(theta, self.theta, out=out)
         return count
+
+    def _sizes(self, start: int, steps: int) -> np.ndarray:
+        """The step sizes of t = start, start + 1, ..., shape (steps,); computed ahead for many short rounds."""
+        first, sizes = self.ahead
+        if start < first or start + steps > first + sizes.size:
+            first, sizes = start, np.empty(max(steps, AHEAD))
+            sizes[:] = self.setting.step_size.at(self.setting.initial, np.arange(1, sizes.size + 1) + start)
+            self.ahead = first, sizes
+        return sizes[start - first : start - first + steps]
 
     def _step(self, rows: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
         scale = 1.0 / self.setting.weight
@@ -77,8 +84,9 @@ class _Steps:
 
     def forget(self) -> None:
         """Puts the rule back to its start."""
-        self.rule.moments.fill(0)
-        self.rule.count.fill(0)
+        if self.rule.moments.size:
+            self.rule.moments.fill(0)
+            self.rule.count.fill(0)
 
 
 class _Local:

@@ -264,7 +264,7 @@ def local_sgd(experiment: str, ranks: int | None, out: Path, **given: Any) -> in
 
     \b
     quadratic  averaging is free: every plan ends at the same error
-    speedup    a kink at the optimum: with N growing rounds the speed-up is nearly N, with one it stays below 10
+    speedup    a kink at the optimum: N growing rounds keep the speed-up linear in N, one alone stops it near 12
     a9a        logistic regression on real data: the error falls with 1/N
 
     --out may hold finished runs, which are not run again.

@@ -1,6 +1,7 @@
 """The commands: parse, call, exit code. Nothing heavy is imported before a command needs it."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -241,3 +242,33 @@ def sasg_mnist(data: str | None, methods: str, seeds: str, epochs: int, ranks: i
     from psopt import commands
 
     return commands.reproduce_sasg(data, methods, seeds, epochs, ranks, out)
+
+
+@reproduce.command(name="local-sgd")
+@click.option("--experiment", type=click.Choice(["quadratic", "speedup", "a9a"]), required=True)
+@click.option("--steps", type=int, help="T, local steps of each worker.  [default: 1000; a9a: 4096]")
+@click.option("--workers", help="Each N, comma separated.  [default: 20; speedup: 2,4,8,16,20,24,32; a9a: 1,8,64,256]")
+@click.option(
+    "--plans", help="every, constant, growing, growing-3/4, growing-1/2, one-shot; not for a9a.  [default: all]"
+)
+@click.option(
+    "--repetitions", type=int, help="Copies of a run side by side; not for a9a.  [default: 400; speedup: 8000000 / T]"
+)
+@click.option("--seeds", help="For a9a: which seeds, a run for each.  [default: 1,2,...,10]")
+@click.option("--rounds", type=int, help="For a9a: R of the growing plan.  [default: 16]")
+@click.option("--data", type=click.Path(), help="For a9a: its file, from the LIBSVM data page.")
+@RANKS
+@INTO
+def local_sgd(experiment: str, ranks: int | None, out: Path, **given: Any) -> int:
+    """The Local SGD paper's experiments: errors and speed-ups by plan and number of workers, over MPI.
+
+    \b
+    quadratic  averaging is free: every plan ends at the same error
+    speedup    a kink at the optimum: N growing rounds keep the speed-up linear in N, one alone stops it near 12
+    a9a        logistic regression on real data: the error falls with 1/N
+
+    --out may hold finished runs, which are not run again.
+    """
+    from psopt import commands
+
+    return commands.reproduce_local(experiment, given, ranks, out)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +231,24 @@ def reproduce_sasg(data: str | None, methods: str, seeds: str, epochs: int, rank
         return start(ranks or launch.default_ranks(tables.WORKERS), arguments)
     link = join(ranks)
     table = tables.reproduce(link, data, wanted, drawn, epochs, out)
+    if link.rank == 0:
+        tables.show(table)
+    return 0
+
+
+def reproduce_local(experiment: str, given: Mapping[str, Any], ranks: int | None, out: Path) -> int:
+    """``psopt reproduce local-sgd``: all runs of one experiment in one MPI job; ``given``: the options, None if not."""
+    from psopt.runs import reproduce_local as tables
+    from psopt.runs.local_experiments import settle
+
+    wanted = settle(experiment, given)
+    if launch.told_ranks() is None:
+        arguments = ["reproduce", "local-sgd", "--experiment", experiment, "--out", str(out)]
+        for name, value in given.items():
+            arguments += [f"--{name}", str(value)] if value is not None else []
+        return start(ranks or launch.default_ranks(max(wanted.workers)), arguments)
+    link = join(ranks)
+    table = tables.reproduce(link, wanted, out)
     if link.rank == 0:
         tables.show(table)
     return 0

@@ -243,6 +243,8 @@ def reproduce_local(experiment: str, given: Mapping[str, Any], ranks: int | None
 
     wanted = settle(experiment, given)
     if launch.told_ranks() is None:
+        if wanted.data and not Path(wanted.data).is_file():
+            raise ConfigError(f"--data {wanted.data}: there is no such file")
         arguments = ["reproduce", "local-sgd", "--experiment", experiment, "--out", str(out)]
         for name, value in given.items():
             arguments += [f"--{name}", str(value)] if value is not None else []

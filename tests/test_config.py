@@ -156,7 +156,6 @@ def test_every_part_by_name_and_by_kind(family, part):
 NEEDED = {
     "plan": {
         "fixed": ("exactly one of `local_steps` and `rounds`", {"local_steps": 5}),
-        "growing": ("exactly one of `rounds` and `increment`", {"rounds": "sqrt(M)"}),
         "list": ("plan.local_steps: missing", {"local_steps": [3, 1, 7]}),
     },
     "selection": {"sampled": ("exactly one of `fraction` and `count`", {"fraction": 0.5})},

@@ -48,6 +48,13 @@ def test_256_growing_rounds_of_8000_steps_are_254_averagings():
     assert instants(plans.Growing("M"), 8000, 256) == found
 
 
+def test_growing_by_name_is_as_many_rounds_as_workers():
+    assert plans.Growing() == plans.Growing("M")
+    assert plans.Growing(increment=2.0).rounds is None
+    with pytest.raises(ConfigError, match="exactly one of `rounds` and `increment`"):
+        plans.Growing(5, 2.0)
+
+
 def test_rounds_as_formulas_in_the_number_of_workers():
     assert instants(plans.Growing("M**0.75"), 1000, 20) == loops.growing(1000, 10)
     assert instants(plans.Fixed(rounds="sqrt(M)"), 1000, 20) == loops.constant(1000, 5)

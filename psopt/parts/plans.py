@@ -138,7 +138,7 @@ class Growing:
         R, rounded up: a number, or a formula in M, as `M` or `M**0.75`. Then a = 2 T / (R (R + 1)); instants that fall
         together are one, so that there may be fewer rounds than R. R of T or more is a round every step.
     increment : float, optional
-        a. Exactly one of the two is set.
+        a. At most one of the two is set; without either there are M rounds.
     """
 
     rounds: float | str | None = None
@@ -147,6 +147,8 @@ class Growing:
     single: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if self.rounds is None and self.increment is None:
+            object.__setattr__(self, "rounds", "M")
         _one_of(self, "rounds", "increment")
         _check_rounds(self.rounds)
 

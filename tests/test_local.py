@@ -238,6 +238,7 @@ def test_a_plan_that_ends_by_itself_ends_the_run():
     row = {"recipe": "local-sgd", "plan": {"kind": "list", "local_steps": [5, 20]}, "step_size": 1e-3}
     done = simulate(Plan(parse(tiny(algorithm=row)), quiet=True))
     assert (done.rounds, done.local_steps, done.stop_reason) == (2, 25, "plan")
+    assert done.trace["local_steps"].tolist() == [0, 5, 25]
 
 
 def test_a_diverging_worker_is_told_by_its_pseudo_gradient():

@@ -149,7 +149,7 @@ def test_upload_masks(tmp_path, workers):
     assert len(read_uploads(tmp_path / "uploads.bin", workers)) == 11
 
 
-RECORD = Record(250, 3.5, 2.5e-4, None, None, 75, 750, 675, *[0] * 7, 0.1, 0.2, 0.3)
+RECORD = Record(250, 250, 3.5, 2.5e-4, None, None, 75, 750, 675, *[0] * 7, 0.1, 0.2, 0.3)
 
 
 def saw(**values):

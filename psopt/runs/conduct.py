@@ -226,6 +226,7 @@ class Conductor:
         waited = transport.waited_s - self._overhead[1]
         self._last = Record(
             round=server.round,
+            local_steps=server.local_steps,
             objective=value,
             gap=gap,
             test_loss=loss,

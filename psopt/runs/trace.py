@@ -14,12 +14,14 @@ FLUSH_EVERY_S = 1.0
 class Record:
     """The state after a round; counts and bytes since the start, seconds since round 1 began.
 
-    ``test_loss`` is the mean loss of the test rows without any l2 term, ``test_accuracy`` the share predicted right.
-    ``compute_s`` is the workers' own work on the critical path, ``wait_s`` the rest of the time spent on messages, and
-    ``rest_s`` all else: the server's steps, this record, the progress line.
+    ``local_steps`` is t, the steps of each worker in all rounds together. ``test_loss`` is the mean loss of the test
+    rows without any l2 term, ``test_accuracy`` the share predicted right. ``compute_s`` is the workers' own work on the
+    critical path, ``wait_s`` the rest of the time spent on messages, and ``rest_s`` all else: the server's steps, this
+    record, the progress line.
     """
 
     round: int
+    local_steps: int
     objective: float | None
     gap: float | None
     test_loss: float | None

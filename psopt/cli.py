@@ -252,7 +252,9 @@ def sasg_mnist(data: str | None, methods: str, seeds: str, epochs: int, ranks: i
     "--plans", help="every, constant, growing, growing-3/4, growing-1/2, one-shot; not for a9a.  [default: all]"
 )
 @click.option(
-    "--repetitions", type=int, help="Copies of a run side by side; not for a9a.  [default: 400; speedup: 8000000 / T]"
+    "--repetitions",
+    type=int,
+    help="Copies of a run side by side; not for a9a.  [default: 400000 / T; speedup: 8000000 / T]",
 )
 @click.option("--seeds", help="For a9a: which seeds, a run for each.  [default: 1,2,...,10]")
 @click.option("--rounds", type=int, help="For a9a: R of the growing plan.  [default: 16]")

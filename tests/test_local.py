@@ -58,13 +58,16 @@ def test_growing_by_name_is_as_many_rounds_as_workers():
 def test_rounds_as_formulas_in_the_number_of_workers():
     assert instants(plans.Growing("M**0.75"), 1000, 20) == loops.growing(1000, 10)
     assert instants(plans.Fixed(rounds="sqrt(M)"), 1000, 20) == loops.constant(1000, 5)
-    for wrong in ("L", "M/L", "rounds", "sqrt(", 0, -3, "M-1"):
-        with pytest.raises(ConfigError):
-            plans.Growing(wrong)
+    for wrong in ("L", "M/L", "rounds", "sqrt(", 0, -3):
+        for plan in (plans.Growing, plans.Decreasing, lambda rounds: plans.Fixed(rounds=rounds)):
+            with pytest.raises(ConfigError, match=r"number of rounds|a formula in M"):
+                plan(wrong)
+    assert instants(plans.Growing("M-1"), 1000, 21) == loops.growing(1000, 20)
 
 
 def test_as_many_rounds_as_steps_is_a_round_every_step():
-    for plan in (plans.Growing(100), plans.Growing(1e12), plans.Fixed(rounds=100), plans.Decreasing(100)):
+    named = plans.Growing, plans.Decreasing, lambda rounds: plans.Fixed(rounds=rounds)
+    for plan in (made(rounds) for made in named for rounds in (100, 101, 1e12, 1e300)):
         assert instants(plan, 100) == instants(plans.Every(), 100) == list(range(1, 101))
     assert instants(plans.Fixed(100), 100) == instants(plans.OneShot(), 100) == [100]
     assert instants(plans.Growing(1), 100) == instants(plans.Decreasing(1), 100) == [100]
@@ -77,6 +80,8 @@ def test_decreasing_is_growing_backwards():
 
 def test_a_growing_increment_goes_on_until_the_run_ends():
     assert instants(plans.Growing(increment=2.0), 21) == [2, 6, 12, 20, 21]
+    assert instants(plans.Growing(increment=0.3), 100)[-3:] == [90, 97, 100]  # 0.3 * 24 * 25 / 2, not 89
+    assert instants(plans.Growing(increment=1e15), 100) == [100]
     endless = plans.Rounds(plans.Growing(increment=0.5), None, 3)
     assert [endless.advance() for _ in range(4)] == [(0, 1), (1, 2), (3, 2), (5, 2)]
     assert not endless.over
@@ -277,7 +282,18 @@ def test_rows_that_make_no_sense(row, sentence):
         ({"algorithm": "one-shot", "stop": None}, "algorithm.plan: `one_shot` needs the length of the run"),
         ({"algorithm": {"selection": {"kind": "sampled", "count": 4}}}, "found 4, but there are 3 workers"),
         ({"algorithm": {"plan": {"kind": "fixed", "local_steps": 0}}}, "expected a whole number above 0"),
-        ({"algorithm": {"plan": {"kind": "growing", "rounds": "N"}}}, "'N' is not a number of rounds"),
+        ({"algorithm": {"plan": {"kind": "growing", "rounds": "N"}}}, "such as M or sqrt(M)"),
+        ({"algorithm": {"recipe": "local-sgd", "plan": {"rounds": "2-M"}}}, "comes out as -1.0; expected a positive"),
+        ({"algorithm": {"recipe": "local-sgd", "plan": {"rounds": "M**4000"}}}, "comes out as nan"),
+        (
+            {"algorithm": "local-sgd", "stop": {"gradient_norm": 1e-3, "max_steps": 9}},
+            "cannot be used with work `local_",
+        ),
+        ({"algorithm": {"step_size": {"kind": "inverse", "mu": 1e-200, "beta": 1e-200}}}, "mu and beta are too small"),
+        (
+            {"algorithm": "local-sgd", "problem": "noisy-kink", "data": "none", "stop": {"max_steps": 9}},
+            "algorithm.work.draw: `epoch` cannot be used with problem `noisy-kink`",
+        ),
         ({"stop": {"max_steps": 0}}, "stop.max_steps: found 0"),
     ],
 )
@@ -286,6 +302,20 @@ def test_configs_that_make_no_sense(changes, sentence):
         parse(tiny(**changes))
     assert sentence in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed", "expected"),
+    [
+        ("fedavg", {"selection": {"count": 2}}, Sampled(count=2)),
+        ("local-sgd", {"plan": {"increment": 2.0}}, plans.Growing(increment=2.0)),
+        ("diloco", {"plan": {"rounds": 8}}, plans.Fixed(rounds=8)),
+        ("diloco", {"plan": {"local_steps": 8}}, plans.Fixed(8)),
+    ],
+)
+def test_of_two_keys_the_one_that_is_given_takes_the_recipes_place(recipe, changed, expected):
+    row = parse(tiny(algorithm={"recipe": recipe, **changed}, stop={"max_steps": 50})).algorithm
+    assert expected in (row.selection, row.plan)
 
 
 def test_recipes_are_rows_of_parts_alone():

@@ -7,7 +7,7 @@ from scipy import stats
 import psopt
 from psopt import config
 from psopt.data import DataSpec, HeldOut, Partition, Standardise, Table, open_shards
-from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
+from psopt.errors import ConfigError, ProtocolError
 from psopt.problems import PROBLEMS, build
 from psopt.problems.base import Share
 from psopt.problems.check import check_problem
@@ -572,7 +572,7 @@ def test_exact_descent_reaches_zero(kind):
 
 
 def test_an_epoch_without_end_is_refused():
-    with pytest.raises(IncompatibleParts, match="`draw: epoch` cannot be used with problem `noisy-kink`"):
+    with pytest.raises(ConfigError, match="`epoch` cannot be used with problem `noisy-kink`"):
         psopt.minimize("noisy-kink", "none", "sgd", workers=3, stop={"max_rounds": 3})
 
 

@@ -114,6 +114,48 @@ def test_a_failing_replica_is_named_and_the_others_stay(tmp_path):
         simulate(Plan(config, tmp_path / "r", quiet=True))
 
 
+class Half:
+    """Rank 0 of a job of two, whose other rank has just told ``other``; what rank 0 tells is kept."""
+
+    rank, size, host = 0, 2, "here"
+
+    def __init__(self, *others):
+        self.others, self.told = list(others), []
+
+    def gather(self, value, timeout_s):
+        self.told.append((value, timeout_s))
+        return [value, self.others.pop(0)]
+
+
+def test_what_other_ranks_finished_in_a_wave_is_kept_when_one_fails(tmp_path, monkeypatch):
+    from psopt.runs import replicas
+
+    config = parse({**NOISY, "repeat": 2})
+    other = simulate(Plan(replicas.replica_config(config, 1), quiet=True))
+    plan = Plan(config, tmp_path / "r", quiet=True)
+    create = replicas.run_folder.create
+    monkeypatch.setattr(replicas, "_create", lambda plan, link: create(plan.folder, config.to_yaml(), {}) or {})
+    monkeypatch.setattr(replicas, "_prepared", lambda *ignored: 0.0)
+
+    def fails(plan):
+        raise ConfigError("broken")
+
+    link = Half([replicas._packed(other), None])
+    with pytest.raises(ConfigError, match=r"^replica 0 of 2, seed 3: broken"):
+        replicas.run_replicas(plan, link, fails, None)
+    assert link.told == [([None, ["ConfigError", "replica 0 of 2, seed 3: broken"]], config.timeouts.replica_s)]
+    assert load_run(tmp_path / "r" / "replica-001").theta_sha256 == other.theta_sha256
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["replicas_done"] == 1
+
+
+def test_a_run_that_went_wrong_is_warned_of_once(capsys):
+    hot = {"recipe": "local-sgd", "work": {"batch": 1, "draw": "replace"}, "step_size": 0.9}
+    config = parse({**NOISY, "repeat": 3, "algorithm": hot})
+    done = simulate(Plan(config, quiet=True))
+    assert done.objective > done.trace["objective"][0]
+    assert capsys.readouterr().err.count("psopt: WARNING: the objective ended at") == 1
+
+
 def test_from_the_command_line_and_from_python(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps({**NOISY, "repeat": 3}))

@@ -28,6 +28,7 @@ from psopt.config.shorthand import spelled_out
 from psopt.data import DataSpec, Synthetic
 from psopt.errors import ConfigError, IncompatibleParts
 from psopt.parts import FAMILIES, NESTED, kind_of
+from psopt.parts.plans import Rounds
 from psopt.parts.selections import Sampled
 from psopt.recipes import RECIPES
 
@@ -78,10 +79,11 @@ class Builder:
             self.cross_check_row(row, values)
         if not isinstance(stop, Stop):
             return
-        if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.codec.scaled:
+        if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.workers_step:
+            who = f"work `{row.name('work')}`" if row.work.local else "a codec of `scale: step`"
             self.complaints.add(
                 ("stop", "gradient_norm"),
-                "cannot be used with a codec of `scale: step`, because the aggregate then holds steps and no gradients",
+                f"cannot be used with {who}, because the aggregate then holds steps and no gradients",
             )
         if stop.gap is not None and values.get("f_star") == "none":
             self.complaints.add(
@@ -98,6 +100,17 @@ class Builder:
         if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:
             self.complaints.add(
                 ("algorithm", "plan"), f"`{row.name('plan')}` needs the length of the run: set `stop.max_steps`"
+            )
+        elif isinstance(stop, Stop) and isinstance(workers, int):
+            try:
+                Rounds(row.plan, stop.max_steps, workers)
+            except ConfigError as error:
+                self.complaints.add(("algorithm", "plan"), f"{error.message}, with M = {workers}")
+        kind = getattr(values.get("problem"), "kind", None)
+        if kind in problems.PROBLEMS and not problems.PROBLEMS[kind].data and getattr(row.work, "draw", "") == "epoch":
+            self.complaints.add(
+                ("algorithm", "work", "draw"),
+                f"`epoch` cannot be used with problem `{kind}`, because its samples have no end: set `replace`",
             )
         if isinstance(row.selection, Sampled) and isinstance(workers, int) and (row.selection.count or 0) > workers:
             self.complaints.add(
@@ -197,6 +210,9 @@ class Builder:
             self.require(values, keys, path)
         if len(self.complaints) > faults or FAULTY in values.values():
             return FAULTY
+        one_of = getattr(cls, "one_of", ())
+        if base is not None and any(name in values for name in one_of):
+            values = {**dict.fromkeys(one_of), **values}  # the one that the recipe had set gives way
         try:
             return cls(**values) if base is None else replace(base, **values)
         except ConfigError as error:

@@ -19,6 +19,12 @@ _OPERATORS = {
     ast.Pow: operator.pow,
 }
 
+_EXAMPLES = {
+    "step size": "L (smoothness) and M (workers), such as 1/L or 1/(2*sqrt(M)*L)",
+    "number of rounds": "M (workers), such as M or sqrt(M)",
+}
+"""What is given by formulas -> the end of the sentence about one that is none."""
+
 LONGEST = 200
 """Characters of a formula; more would only nest too deeply or hold a number too large."""
 
@@ -51,10 +57,7 @@ def _parse(formula: str, what: str) -> ast.expr:
 
 
 def _bad(formula: str, what: str) -> ConfigError:
-    return ConfigError(
-        f"{formula!r} is not a {what}; expected a number or a formula in L (smoothness) and M (workers), "
-        "such as 1/L or 1/(2*sqrt(M)*L)"
-    )
+    return ConfigError(f"{formula!r} is not a {what}; expected a number or a formula in {_EXAMPLES[what]}")
 
 
 def _value(node: ast.expr, formula: str, what: str, known: dict[str, float] | None, names: set[str]) -> float:

@@ -10,10 +10,11 @@ Growing, constant and one-shot plans: Spiridonoff, Olshevsky, Paschalidis, NeurI
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import count
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from psopt.errors import ConfigError
 from psopt.parts import formulas
@@ -27,7 +28,9 @@ class PlanEntry(NamedTuple):
 
 
 class Plan(Protocol):
-    """``single``: every round is one step. ``needs_steps``: T has to be known."""
+    """``single``: every round is one step. ``needs_steps``: T has to be known. ``one_of``, where there is one: the
+    fields of which exactly one is set.
+    """
 
     single: ClassVar[bool]
 
@@ -110,9 +113,10 @@ class Fixed:
     rounds: float | str | None = None
 
     single: ClassVar[bool] = False
+    one_of: ClassVar[tuple[str, ...]] = ("local_steps", "rounds")
 
     def __post_init__(self) -> None:
-        _one_of(self, "local_steps", "rounds")
+        _check_one_of(self)
         _check_rounds(self.rounds)
 
     @property
@@ -122,7 +126,7 @@ class Fixed:
     def instants(self, steps: int | None, workers: int) -> Iterator[int]:
         if self.local_steps is not None:
             return count(self.local_steps, self.local_steps)
-        rounds = _rounds(self.rounds, workers)
+        rounds = min(_rounds(self.rounds, workers), steps)
         return (i * steps // rounds for i in range(1, rounds + 1))
 
 
@@ -142,14 +146,15 @@ class Growing:
     """
 
     rounds: float | str | None = None
-    increment: Annotated[float, Ge(1e-6)] | None = None
+    increment: Annotated[float, Ge(1e-6), Le(1e15)] | None = None
 
     single: ClassVar[bool] = False
+    one_of: ClassVar[tuple[str, ...]] = ("rounds", "increment")
 
     def __post_init__(self) -> None:
         if self.rounds is None and self.increment is None:
             object.__setattr__(self, "rounds", "M")
-        _one_of(self, "rounds", "increment")
+        _check_one_of(self)
         _check_rounds(self.rounds)
 
     @property
@@ -158,7 +163,8 @@ class Growing:
 
     def instants(self, steps: int | None, workers: int) -> Iterator[int]:
         if self.increment is not None:
-            return (math.floor(self.increment * i * (i + 1) / 2) for i in count(1))
+            a = Fraction(str(self.increment))  # 0.3 is three tenths
+            return (math.floor(a * (i * (i + 1) // 2)) for i in count(1))
         return iter(_triangular(steps, _rounds(self.rounds, workers)))
 
 
@@ -239,9 +245,10 @@ def _check_rounds(rounds: float | str | None) -> None:
         return
     if "L" in formulas.names_in(rounds, "number of rounds"):
         raise ConfigError(f"key 'rounds' is {rounds!r}; expected a number or a formula in M (workers) alone")
-    _rounds(rounds, 1)
+    if not isinstance(rounds, str):
+        _rounds(rounds, 1)
 
 
-def _one_of(plan: Fixed | Growing, *keys: str) -> None:
-    if sum(getattr(plan, key) is not None for key in keys) != 1:
-        raise ConfigError(f"exactly one of {' and '.join(f'`{key}`' for key in keys)} has to be set")
+def _check_one_of(plan: Fixed | Growing) -> None:
+    if sum(getattr(plan, key) is not None for key in plan.one_of) != 1:
+        raise ConfigError(f"exactly one of {' and '.join(f'`{key}`' for key in plan.one_of)} has to be set")

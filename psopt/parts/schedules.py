@@ -10,6 +10,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from psopt.errors import ConfigError
 from psopt.parts import formulas
 
 
@@ -62,6 +63,10 @@ class Inverse:
     numerator: Annotated[float, Gt(0)] = 2.0
     mu: Annotated[float, Gt(0)] = 1.0
     beta: Annotated[float, Gt(0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.mu * self.beta > 0 or not np.isfinite(self.initial):
+            raise ConfigError("mu and beta are too small: numerator / (mu beta) has to be a finite number")
 
     @property
     def initial(self) -> float:

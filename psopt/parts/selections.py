@@ -113,6 +113,7 @@ class Sampled:
     needs_smoothness: ClassVar[bool] = False
     needs_anchors: ClassVar[bool] = False
     threshold: ClassVar[None] = None
+    one_of: ClassVar[tuple[str, ...]] = ("fraction", "count")
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.count is None):

@@ -26,17 +26,21 @@ def together(error: PsoptError) -> PsoptError:
 
 def agreed(link: "Link", timeout_s: float, step: Callable[[], T]) -> T:
     """Does a step on this rank; if it failed on any rank, raises the first such error on all."""
-    result, verdict = None, None
-    try:
-        result = step()
-    except (ConfigError, IncompatibleParts, WorkerFailed) as error:
-        verdict = told(error)
-    except (Exception, SystemExit):  # noqa: BLE001  (raised again below, on every rank)
-        header = failure_header(-1, 0, link.rank, link.host, 0)
-        verdict = told(WorkerFailed(f"{header}\n{traceback.format_exc()}"))
+    result, verdict = attempted(link, step)
     for found in link.gather(verdict, timeout_s):
         raise_told(found)
     return result
+
+
+def attempted(link: "Link", step: Callable[[], T]) -> tuple[T | None, list[str] | None]:
+    """What a step gives on this rank, or the error that it raises, as `told` has it."""
+    try:
+        return step(), None
+    except (ConfigError, IncompatibleParts, WorkerFailed) as error:
+        return None, told(error)
+    except (Exception, SystemExit):  # noqa: BLE001  (somebody raises it again, on every rank)
+        header = failure_header(-1, 0, link.rank, link.host, 0)
+        return None, told(WorkerFailed(f"{header}\n{traceback.format_exc()}"))
 
 
 def decided(link: "Link", timeout_s: float, decide: Callable[[], Any]) -> Any:

@@ -85,6 +85,7 @@ class Conductor:
         self._stopping = plan.stopping or Stopping(config.stop)
         self._dtype = np.dtype(config.problem.dtype)
         self._given = plan.theta
+        self._warns = plan.warns
         self._theta = np.zeros(facts.dim, self._dtype) if plan.theta is None else plan.theta.astype(self._dtype)
         self._f_star: float | None = None
         self._server: Server | None = None
@@ -125,12 +126,9 @@ class Conductor:
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
         first, last = self._first_objective, self._last.objective
-        if last is not None and last > first + 64 * float(np.finfo(self._dtype).eps) * abs(first):
-            progress.warn(
-                f"psopt: WARNING: the objective ended at {last:.6g}, above {first:.6g} "
-                "where it began: the step size, or the weight `xi` of a lazy rule, is too large"
-            )
-        elif self._config.stop.gap is not None and reason != "gap":
+        if last is not None and self._warns and progress.judge([first, last], self._dtype):
+            return
+        if self._config.stop.gap is not None and reason != "gap":
             progress.say(f"psopt: ended by {reason}; the gap of {self._config.stop.gap:g} was not reached")
 
     def _prepare(self, progress: Progress) -> None:

@@ -62,6 +62,8 @@ class Plan:
         The first iterate; zero by default.
     quiet : bool
         No progress line.
+    warns : bool
+        Whether a run that went wrong is warned of.
     read : callable, optional
         Reads the data source, for runs that share it.
     """
@@ -73,6 +75,7 @@ class Plan:
     problem: Any = None
     theta: np.ndarray | None = None
     quiet: bool = False
+    warns: bool = True
     read: Reader | None = None
 
 

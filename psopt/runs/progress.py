@@ -8,7 +8,10 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
+
+import numpy as np
 
 from psopt.config import RunConfig
 from psopt.launch import told_ranks
@@ -74,6 +77,17 @@ class Progress:
         """One lasting line that is not to be missed, even where the progress line is not wanted."""
         self._clear()
         print(sentence, file=self._stream, flush=True)
+
+    def judge(self, objectives: Sequence[float], dtype: np.dtype) -> bool:
+        """Warns of an objective that ended above where it began; returns whether it did."""
+        first, last = objectives[0], objectives[-1]
+        rose = last > first + 64 * float(np.finfo(dtype).eps) * abs(first)
+        if rose:
+            self.warn(
+                f"psopt: WARNING: the objective ended at {last:.6g}, above {first:.6g} where it began: the step size, "
+                "or the weight `xi` of a lazy rule, is too large"
+            )
+        return rose
 
     def update(self, record: Record) -> None:
         """Shows a record, if it is time to."""

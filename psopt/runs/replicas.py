@@ -19,7 +19,7 @@ from psopt.config import RunConfig
 from psopt.data import reading_once
 from psopt.errors import PsoptError
 from psopt.runs import folder as run_folder
-from psopt.runs.agreement import agreed
+from psopt.runs.agreement import agreed, attempted, raise_told
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 MEASURED = ("objective", "gap", "test_loss", "test_accuracy", "uploads", "payload_bytes_up", "payload_bytes_down")
 """The fields whose mean has a standard error beside it, ``<field>_se``."""
-
-PATIENCE = 10
-"""A rank waits for the others' replicas of a wave this many times as long as its own took, and a round's deadline."""
 
 
 def run_replicas(
@@ -54,14 +51,17 @@ def run_replicas(
     try:
         compile_s = _prepared(plan, link, prepare)
         for start in range(0, config.repeat, ranks):
-            mine = start + rank
-            for number, run in enumerate(_wave(plan, link, mine, one), start):
+            runs, failure = _wave(plan, link, start + rank, one)
+            for number, run in runs.items():
                 if first and plan.folder:
                     run_folder.write_run(_folder(plan.folder, number, config.repeat), run)
                 done.append(run)
+            raise_told(failure)
             progress.tally(len(done), config.repeat, "replicas")
         mean = mean_run(config, done, manifest)
         mean.summary.update(wall_s=perf_counter() - began - compile_s, compile_s=compile_s)
+        if first:
+            progress.judge(mean.trace["objective"], np.dtype(config.problem.dtype))
         if first and plan.folder:
             _write_mean(plan.folder, mean)
             mean = replace(mean, folder=plan.folder)
@@ -109,15 +109,18 @@ def _prepared(plan: "Plan", link: "Link | None", prepare: Callable[["Plan"], flo
     return agreed(link, plan.config.timeouts.start_s, lambda: prepare(plan) if link.rank == 0 else 0.0)
 
 
-def _wave(plan: "Plan", link: "Link | None", number: int, one: Callable[["Plan"], Run]) -> list[Run]:
-    """One replica a rank, in the order of ranks, on all of them; ranks beyond the last replica have none."""
+def _wave(
+    plan: "Plan", link: "Link | None", number: int, one: Callable[["Plan"], Run]
+) -> tuple[dict[int, Run], list[str] | None]:
+    """One replica a rank; this one's has that number, and there is none beyond the last. Returns those that came to
+    their end, by number, and the first failure, on all ranks.
+    """
     config = plan.config
-    began = perf_counter()
+    made = replace(plan, config=replica_config(config, number), folder=None, quiet=True, warns=False)
 
     def own() -> Run | None:
         if number >= config.repeat:
             return None
-        made = replace(plan, config=replica_config(config, number), folder=None, quiet=True)
         try:
             return one(made)
         except PsoptError as error:
@@ -125,23 +128,12 @@ def _wave(plan: "Plan", link: "Link | None", number: int, one: Callable[["Plan"]
             raise type(error)(header + str(error)) from error
 
     if link is None:
-        run = own()
-        return [run] if run else []
-    # Whoever fails is told of at the end of the wave: the others' replicas take about as long as one's own.
-    result, failure = None, None
-    try:
-        result = own()
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (raised again, on every rank)
-        failure = error
-    timeout_s = config.timeouts.round_s + PATIENCE * (perf_counter() - began)
-
-    def told() -> Any:
-        if failure is not None:
-            raise failure
-        return None if result is None else _packed(result)
-
-    everyones = link.gather(agreed(link, timeout_s, told), timeout_s)
-    return [_unpacked(packed, config, i) for i, packed in enumerate(everyones, number - link.rank) if packed]
+        return {number: own()}, None
+    run, failure = attempted(link, own)
+    everyones = link.gather([None if run is None else _packed(run), failure], config.timeouts.replica_s)
+    numbered = list(enumerate(everyones, number - link.rank))
+    runs = {i: _unpacked(packed, config, i) for i, (packed, _) in numbered if packed}
+    return runs, next((failure for _, (_, failure) in numbered if failure), None)
 
 
 def _packed(run: Run) -> dict[str, Any]:
@@ -183,7 +175,9 @@ def mean_run(config: RunConfig, done: Sequence[Run], manifest: dict[str, Any]) -
 
 
 def mean_records(traces: Sequence[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """The mean record of every round that a replica recorded; one that has stopped counts with its last record."""
+    """The mean record of every round that a replica recorded. Where one did not, as when it has stopped, its last
+    record counts.
+    """
     rounds = np.unique(np.concatenate([trace["round"] for trace in traces]))
     places = [np.searchsorted(trace["round"], rounds, side="right") - 1 for trace in traces]
     means: dict[str, np.ndarray] = {}

@@ -20,12 +20,14 @@ class Timeouts:
     """Deadlines, in seconds; no wait is without one.
 
     ``start_s`` bounds each step of the set-up (loading data, compiling kernels), ``round_s`` one round, greeting or
-    evaluation, ``idle_s`` how long a rank bears silence from the server, which sends a keep-alive each third of it.
+    evaluation, ``idle_s`` how long a rank bears silence from the server, which sends a keep-alive each third of it,
+    ``replica_s`` how long, with ``repeat``, ranks wait for each other's replicas.
     """
 
     start_s: Annotated[float, Gt(0)] = 60.0
     round_s: Annotated[float, Gt(0)] = 300.0
     idle_s: Annotated[float, Gt(0)] = 60.0
+    replica_s: Annotated[float, Gt(0)] = 86400.0
 
 
 class Transport(Protocol):

@@ -103,8 +103,7 @@ class Link:
     def _wait(self, request: Any, timeout_s: float) -> None:
         if not done_within(timeout_s, request.Test):
             raise ProtocolError(
-                f"rank {self.rank} on {self.host}: the other ranks did not reach this step of the set-up within "
-                f"{timeout_s:g} s"
+                f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s"
             )
 
 

@@ -36,6 +36,7 @@ class Oracle:
         self.dtype = np.dtype(dtype)
         self.value = problem.value
         self.local_steps = getattr(problem, "local_steps", None)
+        self.fused_rows = getattr(problem, "fused_rows", math.inf)
         self.batch_value_and_gradient = getattr(problem, "batch_value_and_gradient", None)
         self._theta = np.empty(problem.dim, dtype=dtype)
         self._gradient = np.empty(problem.dim, dtype=dtype)

@@ -2,9 +2,11 @@
 
 The contribution is the pseudo-gradient, start point minus end point, so that `descent` with rate 1 over their mean puts
 theta at the mean of the end points. Steps are numbered across the run; their sizes come from the row's `step_size`.
-The steps of a round run in one compiled call where the problem has `local_steps`, some ten thousand at a time.
+The steps of a round run in one compiled call where the problem has `local_steps` for batches of this size, some ten
+thousand steps at a time.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
@@ -33,7 +35,8 @@ class _Steps:
         self.batches = Batches(problem, rng, size, replace)
         self.setting, self.size, self.rule = setting, size, made
         self.theta = np.empty(made.moments.shape[1], made.moments.dtype)
-        self.local_steps = getattr(problem, "local_steps", None)
+        fused = min(size, problem.samples) <= getattr(problem, "fused_rows", math.inf)
+        self.local_steps = getattr(problem, "local_steps", None) if fused else None
         self.room = np.empty_like(self.theta) if self.local_steps is None else None
         self.begin = (0, 0, None)
         self.ahead = (0, np.empty(0))

@@ -70,6 +70,9 @@ class Problem(Protocol):
         moves theta by ``rule``, a `psopt.problems.kernels.steps.Rule`, with step_sizes[s]. ``rows`` is int64, ``ends``
         int64 of shape (steps + 1,), ``step_sizes`` float64 of shape (steps,). Whether theta is still finite is for the
         caller to ask. Without it local work calls `batch_value_and_gradient`, a Python call a step.
+    ``fused_rows``, a number
+        the largest batch for which `local_steps` is the quicker way: larger ones go by `batch_value_and_gradient`,
+        where BLAS, say, is worth a Python call a step. Without it local work calls `local_steps` for every batch.
     """
 
     dim: int

@@ -5,6 +5,7 @@
 ``batch(link, theta, out, rows)``         the same over chosen rows, int64, shape (B,)
 ``local_steps(link, rule, theta, rows, ends, step_sizes, weight, l2)``
                                          theta moved through all steps, as `kernels.local` says
+``network_steps(...)``                   the same for a network; the arguments are those of `kernels.local_network`
 ``take(rows, out)``                      rows that `check_rows` let pass, dense, in the first B of ``out``; returns them
 ``block(start, stop, room)``             the rows start <= i < stop, dense, in room's dtype; a view of X where X is so
 ``curvature(v, out)``                    out = X^T X v
@@ -17,7 +18,7 @@ import numpy as np
 
 from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
-from psopt.problems.kernels import csr, dense, local
+from psopt.problems.kernels import csr, dense, local, local_network
 from psopt.problems.kernels import rows as chosen
 from psopt.problems.kernels.links import SQUARES
 from psopt.problems.kernels.steps import Rule
@@ -64,6 +65,9 @@ class DenseFeatures:
         check_rows(rows, len(self.X))
         operands = (link, self.X, self._plain, *rule, theta, rows, ends, step_sizes, weight, l2)
         local.dense_local_steps(*operands, np.empty_like(theta), *self._scratch())
+
+    def network_steps(self, *operands: object) -> None:
+        local_network.dense_network_steps(self.X, *operands)
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         chosen.take_dense(self.X, rows, out)
@@ -151,6 +155,9 @@ class SparseFeatures:
         steps = (*rule, theta, rows, ends, step_sizes, weight, l2)
         local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._z)
 
+    def network_steps(self, *operands: object) -> None:
+        local_network.csr_network_steps(self.data, self.indices, self.indptr, *operands)
+
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         panel = out[: len(rows)]
         chosen.take_csr(self.data, self.indices, self.indptr, rows, panel)
@@ -196,6 +203,13 @@ def check_rows(rows: np.ndarray, n: int) -> None:
     """Raise `ProtocolError` unless ``rows`` names at least one row, and only rows of the n."""
     if not (len(rows) and chosen.all_inside(rows, n)):
         raise ProtocolError(f"a batch has to name one or more of the rows 0 to {n - 1} of the shard")
+
+
+def check_steps(rows: np.ndarray, ends: np.ndarray, n: int) -> None:
+    """The same for many batches, rows[ends[s]:ends[s + 1]] in step s."""
+    check_rows(rows, n)
+    if not (ends[1:] > ends[:-1]).all():
+        raise ProtocolError("every local step has to have one sample or more")
 
 
 def _row_blocks(n: int, d: int) -> list[slice]:

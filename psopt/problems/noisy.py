@@ -17,9 +17,9 @@ import math
 import numpy as np
 
 from psopt.data.table import Table
-from psopt.errors import ConfigError, ProtocolError
+from psopt.errors import ConfigError
 from psopt.problems.base import Share
-from psopt.problems.features import check_rows
+from psopt.problems.features import check_rows, check_steps
 from psopt.problems.kernels.noisy import kink_gradient, kink_steps, quadratic_gradient, quadratic_steps
 from psopt.problems.kernels.steps import Rule
 from psopt.problems.kernels.vector import all_finite
@@ -83,9 +83,7 @@ class _Noisy:
         scale: float,
     ) -> None:
         """Moves theta along ``scale`` times the gradients of the batches rows[ends[s]:ends[s+1]], as `Problem` says."""
-        check_rows(rows, self.samples)
-        if not (ends[1:] > ends[:-1]).all():
-            raise ProtocolError("every local step has to have one sample or more")
+        check_steps(rows, ends, self.samples)
         self._steps(rule, theta, rows, ends, step_sizes, self._share * scale)
 
     def _finish(self, theta: np.ndarray, value: float, out: np.ndarray | None = None) -> float:

@@ -21,11 +21,12 @@ import numpy as np
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
-from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, prepare
+from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_steps, prepare
 from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
 from psopt.problems.kernels.network import network_pass
 from psopt.problems.kernels.products import SKINNY, rows_by_columns, rows_by_rows, weighted_sums
 from psopt.problems.kernels.softmax import settle_softmax
+from psopt.problems.kernels.steps import Rule
 from psopt.problems.kernels.vector import regularise, squared_norm
 
 _ACTIVATIONS = {"relu": RELU, "tanh": TANH}
@@ -74,6 +75,7 @@ class Network:
         self.dtype = np.dtype(dtype)
         self._widths = np.array([shard.n_features, *hidden, classes])
         self._narrow = max(self._widths[1:]) <= SKINNY
+        self.fused_rows = math.inf if self._narrow else SKINNY
         self._activation = activation
         self._bias = bias
         self._block_rows = block_rows
@@ -109,6 +111,21 @@ class Network:
             self._labels.take(some, out=labels, mode="clip")  # clip: anything else would make a copy first
             loss += self._block(theta, X, labels, scale, room, out, start == 0)[0]
         return self._finish(loss, scale, theta, out)
+
+    def local_steps(
+        self, rule: Rule, theta: np.ndarray, rows: np.ndarray, ends: np.ndarray, step_sizes: np.ndarray, scale: float
+    ) -> None:
+        """Moves theta along ``scale`` times the gradients of the batches rows[ends[s]:ends[s+1]], as `Problem` says.
+
+        All in one call, without BLAS whatever the sizes: hence `fused_rows`.
+        """
+        check_steps(rows, ends, self.samples)
+        room = self._room(theta)
+        net = (self._activation, self._widths, self._bias)
+        weight = scale * self._scale * self.samples
+        walk = (tuple(rule), theta, rows, ends, step_sizes, weight, scale * self._l2, np.empty_like(theta))
+        scratch = (room.panel, room.labels, room.up, room.down, room.unused)
+        self._features.network_steps(self._labels, net, *walk, scratch)
 
     def score(self, theta: np.ndarray, held_out: Table) -> tuple[float, int]:
         """The sum of the losses, without l2, and the number of right predictions on other rows.

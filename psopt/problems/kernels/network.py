@@ -37,6 +37,7 @@ def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused,
     unused : ndarray, shape (the largest of widths[1:],)
         Overwritten; stands for the biases that are missing.
     out : ndarray, shape (dim,), or (0,) to leave the gradient out
+        Where it is added, theta itself will do: each layer is read for the last time before it is written.
     fresh : bool
         The gradient goes over ``out``; otherwise it is added to it.
     """
@@ -81,8 +82,8 @@ def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused,
                 weighted_sums(d, X, G, fresh)
             else:
                 under = first - B * inputs
-                weighted_sums(d, up[under:first].reshape((B, inputs)), G, fresh)
                 d_below = down[under:first].reshape((B, inputs))
-                rows_by_columns(d, W, d_below)
+                rows_by_columns(d, W, d_below)  # before G changes, which W may be
+                weighted_sums(d, up[under:first].reshape((B, inputs)), G, fresh)
                 bend, d = kind, d_below
     return loss + poison, right

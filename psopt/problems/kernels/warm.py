@@ -7,6 +7,7 @@ from psopt.problems.kernels import (
     dense,
     layers,
     local,
+    local_network,
     network,
     noisy,
     products,
@@ -101,6 +102,8 @@ def warm_up(
         vector.regularise(theta, 1.0, 0.0, out)
     if kind not in NETWORKS and (batches or local_steps):
         _warm_batch(dtype, sparse, local_steps)
+    if kind in NETWORKS and local_steps:
+        _warm_network_steps(dtype, sparse)
 
 
 def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
@@ -172,6 +175,17 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
     layers.descend_layer(layers.RELU, z, z.copy(), b, True)
     softmax.settle_softmax(z, b, chosen, 1.0)
     softmax.softmax(z, b)
+
+
+def _warm_network_steps(dtype: str, sparse: bool) -> None:
+    """Local steps of the network of `_warm_network`."""
+    chosen, theta, scratch = np.zeros(1, np.int64), np.zeros(4, dtype), np.zeros((3, 2), dtype)
+    walk = (tuple(_descent(dtype)), theta, chosen, np.array([0, 1]), np.zeros(1), 1.0, 0.0, np.empty_like(theta))
+    operands = (chosen, (layers.RELU, np.ones(3, np.int64), True), *walk, (np.ones((1, 1), dtype), chosen, *scratch))
+    if sparse:
+        local_network.csr_network_steps(*_csr(dtype), *operands)
+    else:
+        local_network.dense_network_steps(np.ones((1, 1), dtype), *operands)
 
 
 def _descent(dtype: str) -> steps.Rule:

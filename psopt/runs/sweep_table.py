@@ -27,6 +27,9 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """The fields of a summary that make a row, with the heading and the form they are printed in; none: not printed."""
 
+LONGEST_WHOLE = 16
+"""Characters of an axis's value that are printed on one line."""
+
 ERROR_OF = "_se"  # ends the names of standard errors, which not every summary has
 
 
@@ -94,7 +97,9 @@ def show(out: Path, axes: Sequence[Axis], rows: Sequence[Mapping[str, Any]]) -> 
     columns: list[list[str]] = []
 
     def add(heading: str, cells: list[str], right: bool = True, wrap: bool = False) -> None:
-        table.add_column(escape(heading), justify="right" if right else "left", overflow="fold", no_wrap=not wrap)
+        least = min(LONGEST_WHOLE, max(map(len, cells))) if wrap else None
+        justify = "right" if right else "left"
+        table.add_column(escape(heading), justify=justify, overflow="fold", no_wrap=not wrap, min_width=least)
         columns.append([escape(cell) for cell in cells])
 
     add("point", [str(row["point"]) for row in rows])
@@ -104,8 +109,11 @@ def show(out: Path, axes: Sequence[Axis], rows: Sequence[Mapping[str, Any]]) -> 
         alone = [other.path[-1] for other in axes].count(axis.path[-1]) == 1
         add(axis.path[-1] if alone else axis.key, [shown(value) for value in values], right=numbers, wrap=not numbers)
     add("status", [row["status"].partition(":")[0] for row in rows], right=False)
+    gaps = any(row["gap"] is not None for row in rows)
     for name, (heading, form) in FIELDS.items():
         found = [row[name] for row in rows]
+        if name == "objective" and gaps:
+            continue  # it says less, and takes as much room
         if heading and any(value is not None for value in found) and not (name == "stop_reason" and len({*found}) == 1):
             add(heading, [_printed(row, name, form) for row in rows])
     for cells in zip(*columns, strict=True):

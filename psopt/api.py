@@ -67,7 +67,7 @@ def minimize(
     progress : bool
         Show the progress line.
     **sections
-        Other sections of a config: ``trace``, ``timeouts``, ``f_star``, ``name``.
+        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``.
 
     Returns
     -------

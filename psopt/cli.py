@@ -112,14 +112,15 @@ def sweep(
     """Run CONFIG once for each combination of values, and collect one table.
 
     The runs stand in OUT/point-000, OUT/point-001, ..., the last axis fastest, and the table in OUT/table.json and
-    OUT/table.csv. Finished points are not run again; one that failed is told, and stops no other.
+    OUT/table.csv. Finished points are not run again, so that the same command goes on after Ctrl-C; a point that
+    fails is told, stops no other, and makes the exit code 1.
 
     \b
-      psopt sweep configs/sasg.yaml --grid algorithm.recipe=sgd,sasg --grid seed=1,2,3 --out runs/mine --processes 4
-      mpiexec -n 4 psopt sweep configs/sasg.yaml --grid seed=1,2,3 --out runs/mine --point $SLURM_ARRAY_TASK_ID
+      psopt sweep configs/local_sgd.yaml --grid algorithm.plan.rounds=1,8,64 --grid workers=4,8 --out runs/mine
+      mpiexec -n 4 psopt sweep configs/sasg.yaml --grid seed=1,2,3 --out runs/seeds --point $SLURM_ARRAY_TASK_ID
 
     The second line is what a job array needs: one point a job, over MPI; `--collect` makes the table when all are done.
-    Values are YAML, so a mapping can be one, as in "algorithm.trigger=always,{kind: innovation, window: 5}".
+    Values are YAML, so a mapping can be one, quoted for the shell: "algorithm.plan=every,{kind: fixed, rounds: M}".
     """
     from psopt import commands
 

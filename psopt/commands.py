@@ -169,7 +169,7 @@ def validate(path: Path, overrides: Sequence[str], resolved: bool) -> int:
     if resolved:
         print(config.to_yaml(), end="")
     else:
-        print(f"{path}: valid ({config.recipe or 'a row of parts'}, {config.workers} workers, {config.data.source})")
+        print(f"{path}: valid ({config.algorithm_name}, {config.workers} workers, {config.data.source})")
     return 0
 
 
@@ -244,7 +244,8 @@ def reproduce_local(experiment: str, given: Mapping[str, Any], ranks: int | None
     wanted = settle(experiment, given)
     if launch.told_ranks() is None:
         if wanted.data and not Path(wanted.data).is_file():
-            raise ConfigError(f"--data {wanted.data}: there is no such file")
+            found = "is a folder; expected a file" if Path(wanted.data).is_dir() else "there is no such file"
+            raise ConfigError(f"--data {wanted.data}: {found}")
         arguments = ["reproduce", "local-sgd", "--experiment", experiment, "--out", str(out)]
         for name, value in given.items():
             arguments += [f"--{name}", str(value)] if value is not None else []

@@ -126,6 +126,17 @@ def test_null_means_left_out():
     assert row({"recipe": "lag-wk", "trigger": None}) == RECIPES["lag-wk"].row
 
 
+def test_the_name_says_which_parts_are_not_the_recipes():
+    def name(algorithm):
+        return config.parse({**LEAST, "algorithm": algorithm, "stop": {"max_steps": 9}}).algorithm_name
+
+    assert name("lag-wk") == "lag-wk"
+    assert name({"recipe": "lag-wk", "step_size": "1/L"}) == "lag-wk"
+    changed = {"recipe": "fedavgm", "update": "descent", "step_size": 0.5}
+    assert name(changed) == "fedavgm with another update, step_size"
+    assert name({"trigger": "innovation"}) == "a row of parts"
+
+
 def test_a_written_stop_gets_no_other_limit():
     assert config.parse({**LEAST, "stop": {"gap": 1e-3}}).stop.max_rounds is None
 

@@ -62,6 +62,8 @@ def test_means_and_standard_errors(tmp_path):
     np.testing.assert_array_equal(again.theta, done.theta)
     np.testing.assert_array_equal(again.trace["gap_se"], done.trace["gap_se"])
     np.testing.assert_array_equal(again.uploads, done.uploads)
+    assert [run.gap for run in again.replicas] == [run.gap for run in done.replicas]
+    assert [run.config for run in again.replicas] == [run.config for run in done.replicas]
     assert np.isnan(again.trace["test_loss_se"]).all()
 
 

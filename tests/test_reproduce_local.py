@@ -231,7 +231,11 @@ def test_what_is_not_known_is_left_out(tmp_path, ran, adult, capsys):
     assert table["slope"] is None
     tables.show(table)
     assert "slope" not in capsys.readouterr().out
-    rows = reproduce(tmp_path, "speedup", steps=5, workers="2", repetitions=1, plans="every")
+    kink = {"steps": 5, "workers": "2", "repetitions": 1, "plans": "every"}
+    with pytest.raises(ConfigError, match=r"already holds another experiment's table\.json: choose another folder"):
+        reproduce(tmp_path, "speedup", **kink)
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    rows = reproduce(tmp_path / "kink", "speedup", **kink)
     assert rows["every", 2]["standard_error"] is rows["every", 2]["speed_up_standard_error"] is None
     assert rows["every", 2]["speed_up"] > 0
 

@@ -13,6 +13,7 @@ from psopt.config import yaml_source
 from psopt.data import DataSpec
 from psopt.errors import ConfigError
 from psopt.parts import NESTED, kind_of
+from psopt.recipes import RECIPES
 from psopt.transports.base import Timeouts
 
 DEFAULT_ROUNDS = 1000
@@ -171,6 +172,15 @@ class RunConfig:
             "repeat": self.repeat,
             "downlink": self.downlink,
         }
+
+    @property
+    def algorithm_name(self) -> str:
+        """The recipe, and which of its parts are others than the recipe's own."""
+        if self.recipe is None:
+            return "a row of parts"
+        own = RECIPES[self.recipe].row
+        changed = [family for family in ROW if getattr(self.algorithm, family) != getattr(own, family)]
+        return self.recipe + (f" with another {', '.join(changed)}" if changed else "")
 
     def sha256(self) -> str:
         """Of the canonical JSON of `resolved`: two configs that mean the same have the same one."""

@@ -137,7 +137,7 @@ class Conductor:
         ranks = self._manifest["ranks"]
         where = f"and the server on {ranks} ranks" if ranks > 1 else "in one process"
         progress.say(
-            f"psopt: {config.name}: {config.recipe or 'a row of parts'}, {config.workers} workers {where}, "
+            f"psopt: {config.name}: {config.algorithm_name}, {config.workers} workers {where}, "
             f"{facts.samples} samples, "
             f"{facts.dim} parameters ({config.problem.dtype}), seed {config.seed}"
         )

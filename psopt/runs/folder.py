@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -47,7 +47,9 @@ def check_free(folder: Path) -> None:
     """Raises `ConfigError` when the folder holds a run already, or cannot be a folder."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file, not a folder")
-    held = [name for name in FILES if (folder / name).exists()]
+    held = [name for name in (*FILES, "table.json") if (folder / name).exists()]
+    if held == ["table.json"]:
+        raise ConfigError(f"--out {folder} already holds a table of runs: choose another folder")
     if held:
         raise ConfigError(
             f"--out {folder} already holds a run ({held[0]}): choose another folder, or move that one away"
@@ -122,7 +124,7 @@ class Run:
     uploads : ndarray, shape (rounds, M), bool
     theta : ndarray, shape (dim,)
     replicas : tuple of Run
-        Of a run with ``repeat``, where it was kept in memory. Then ``trace`` and ``summary`` hold means, and standard
+        Of a run with ``repeat``, else none. Then ``trace`` and ``summary`` hold means, and standard
         errors in fields that end in ``_se``; ``uploads`` the share of replicas in which a worker uploaded in a round;
         ``theta`` one row a replica.
     """
@@ -189,11 +191,21 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     from psopt.config import load
 
     folder = Path(folder)
+    config = load(folder / "config.yaml").resolved() if (folder / "config.yaml").is_file() else {}
+    run = _read_run(folder, config)
+    replicas = sorted(folder.glob("replica-*/summary.json"))
+    own = [{**config, "repeat": 1, "seed": config["seed"] + number} for number in range(len(replicas))]
+    return replace(run, replicas=tuple(_read_run(path.parent, each) for path, each in zip(replicas, own, strict=True)))
+
+
+def _read_run(folder: Path, config: dict[str, Any]) -> Run:
+    """One run folder, whose resolved config is known."""
     replicated = (folder / "uploads.npy").is_file()
     files = [name for name in FILES if not (replicated and name == "uploads.bin")]
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
-        raise ConfigError(f"{folder} holds no finished run: {', '.join(missing)} is missing")
+        table = "; it holds a table of runs: load one of the folders in it" * (folder / "table.json").is_file()
+        raise ConfigError(f"{folder} holds no finished run: {', '.join(missing)} is missing{table}")
     summary = read_summary(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -205,7 +217,6 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise ConfigError(f"{folder} holds a broken run: {error}") from None
     if uploads is None:
         uploads = read_uploads(folder / "uploads.bin", summary["workers"])
-    config = load(folder / "config.yaml").resolved()
     return Run(folder, config, manifest, summary, columns(records), uploads, theta)
 
 

@@ -143,6 +143,9 @@ def _heading(named: Sequence[str], of: int) -> str:
 
 def check_folders(points: Sequence[Point]) -> dict[int, Held]:
     """What each point's folder holds, by number; raises one `ConfigError` for all that hold another config's run."""
+    out = points[0].folder.parent
+    if (out / "config.yaml").is_file():
+        raise ConfigError(f"--out {out} holds a run, and cannot hold a sweep as well: choose another folder")
     found = {point.number: point.held() for point in points}
     taken = [point.folder for point in points if found[point.number] is Held.ANOTHER]
     if taken:

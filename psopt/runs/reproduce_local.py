@@ -5,6 +5,7 @@ averaged iterate. (The authors plot medians over iterations instead, which about
 """
 
 import functools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from psopt import problems
 from psopt.config import RunConfig, parse
 from psopt.data import Table
+from psopt.errors import ConfigError
 from psopt.problems.base import Share
 from psopt.runs.agreement import decided
 from psopt.runs.experiment import Plan, run
@@ -69,6 +71,7 @@ def reproduce(link: "Link", wanted: Wanted, out: Path) -> dict[str, Any]:
     A run that ``out`` holds already, finished and of the same config, is not run again; one that failed or was cut off
     is moved aside and made again.
     """
+    decided(link, DECIDE_S, lambda: _check_table(wanted, out))
     found: dict[tuple[str, int], Found] = {}
     table: dict[str, Any] = {}
     for cell in cells(wanted):
@@ -82,6 +85,18 @@ def reproduce(link: "Link", wanted: Wanted, out: Path) -> dict[str, Any]:
             table = table_of(wanted, found)
             write_json(out / "table.json", table)
     return table
+
+
+def _check_table(wanted: Wanted, out: Path) -> None:
+    """Raises `ConfigError` when the folder holds the table of another experiment."""
+    try:
+        held = json.loads((out / "table.json").read_text())["rows"][0]["experiment"]
+    except FileNotFoundError:
+        return
+    except (ValueError, LookupError, TypeError, AttributeError):
+        held = None
+    if held != wanted.experiment:
+        raise ConfigError(f"--out {out} already holds another experiment's table.json: choose another folder")
 
 
 def _found(config: RunConfig, done: Run) -> Found:

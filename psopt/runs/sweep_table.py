@@ -14,6 +14,7 @@ from psopt.runs.progress import console, count, size
 SCHEMA = 1
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rounds": ("rounds", count),
+    "local_steps": ("steps", count),
     "uploads": ("uploads", count),
     "payload_bytes_up": ("up", size),
     "payload_bytes_down": ("down", size),

@@ -60,7 +60,13 @@ def start(command: list[str], **environment: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """What was started in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(job: subprocess.Popen, began: float | None = None, timeout_s: float = TIMEOUT_S) -> Ended:

@@ -133,7 +133,8 @@ def test_the_name_says_which_parts_are_not_the_recipes():
     assert name("lag-wk") == "lag-wk"
     assert name({"recipe": "lag-wk", "step_size": "1/L"}) == "lag-wk"
     changed = {"recipe": "fedavgm", "update": "descent", "step_size": 0.5}
-    assert name(changed) == "fedavgm with another update, step_size"
+    assert name(changed) == "fedavgm with another update"
+    assert name({**changed, "plan": "every"}) == "fedavgm with another plan, update"
     assert name({"trigger": "innovation"}) == "a row of parts"
 
 

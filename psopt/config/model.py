@@ -175,11 +175,12 @@ class RunConfig:
 
     @property
     def algorithm_name(self) -> str:
-        """The recipe, and which of its parts are others than the recipe's own."""
+        """The recipe, and which of its parts are others than the recipe's own; the step size is everyone's own affair."""
         if self.recipe is None:
             return "a row of parts"
         own = RECIPES[self.recipe].row
-        changed = [family for family in ROW if getattr(self.algorithm, family) != getattr(own, family)]
+        parts = [family for family in ROW if family != "step_size"]
+        changed = [family for family in parts if getattr(self.algorithm, family) != getattr(own, family)]
         return self.recipe + (f" with another {', '.join(changed)}" if changed else "")
 
     def sha256(self) -> str:

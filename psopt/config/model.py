@@ -175,7 +175,7 @@ class RunConfig:
 
     @property
     def algorithm_name(self) -> str:
-        """The recipe, and which of its parts are others than the recipe's own; the step size is everyone's own affair."""
+        """The recipe, and which of its parts are others than its own; the step size is everybody's own affair."""
         if self.recipe is None:
             return "a row of parts"
         own = RECIPES[self.recipe].row

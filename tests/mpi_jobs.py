@@ -14,6 +14,7 @@ from psopt import launch
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 120.0
+LAUNCHER_FAILED = 213
 TOLD = re.compile(r"<<<(.*?)>>>")
 NOISE = re.compile(r"\[.*?\] (PMIX|PRTE) ERROR|\[warn\] Epoll |psopt: compiling kernels")
 
@@ -83,13 +84,20 @@ def finish(job: subprocess.Popen, began: float | None = None, timeout_s: float =
 
 def psopt(*arguments: object, timeout_s: float = TIMEOUT_S, **environment: str) -> Ended:
     """``python -m psopt ARGUMENTS``, in the folder of the tests, whose problems can then be named."""
-    command = [sys.executable, "-m", "psopt", *map(str, arguments)]
-    began = time.time()
-    return finish(start(command, **environment), began, timeout_s)
+    return _launched([sys.executable, "-m", "psopt", *map(str, arguments)], timeout_s, environment)
 
 
 def mpiexec(ranks: int, *arguments: object, timeout_s: float = TIMEOUT_S, **environment: str) -> Ended:
     """``mpiexec -n RANKS python ARGUMENTS``."""
     command = [launch.find_mpiexec(), "-n", str(ranks), sys.executable, *map(str, arguments)]
-    began = time.time()
-    return finish(start(command, **environment), began, timeout_s)
+    return _launched(command, timeout_s, environment)
+
+
+def _launched(command: list[str], timeout_s: float, environment: dict[str, str]) -> Ended:
+    """Starts once more where Open MPI's launcher did not come up by itself, before any rank was there."""
+    for attempt in range(2):
+        began = time.time()
+        ended = finish(start(command, **environment), began, timeout_s)
+        if attempt or ended.code != LAUNCHER_FAILED or "The PMIx serv" not in ended.err:
+            break
+    return ended

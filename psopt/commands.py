@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,36 +204,35 @@ def reproduce(
     experiment: str, task: str, workers: int, protocol: str, methods: str, ranks: int | None, out: Path
 ) -> int:
     """``psopt reproduce``: all methods in one MPI job."""
+    from psopt.runs import choices
     from psopt.runs import reproduce as tables
 
-    wanted = tables.check_methods(methods)
+    wanted = choices.names("methods", methods, tables.METHODS)
     if launch.told_ranks() is None:
         tables.check_free(out)
-        arguments = ["reproduce", experiment, "--task", task, "--methods", methods, "--out", str(out)]
-        if experiment == "lag-real":
-            arguments += ["--workers", str(workers), "--protocol", protocol]
-        return start(ranks or launch.default_ranks(workers), arguments)
-    link = join(ranks)
-    table = tables.reproduce(link, experiment, task, workers, protocol, wanted, out)
-    if link.rank == 0:
-        tables.show(table)
-    return 0
+    arguments = [experiment, "--task", task, "--methods", methods, "--out", str(out)]
+    if experiment == "lag-real":
+        arguments += ["--workers", str(workers), "--protocol", protocol]
+
+    def table(link: "Link") -> Any:
+        return tables.reproduce(link, experiment, task, workers, protocol, wanted, out)
+
+    return _reproduced(ranks, workers, arguments, table, tables.show)
 
 
 def reproduce_sasg(data: str | None, methods: str, seeds: str, epochs: int, ranks: int | None, out: Path) -> int:
     """``psopt reproduce sasg-mnist``: all methods and seeds in one MPI job."""
+    from psopt.runs import choices
     from psopt.runs import reproduce_sasg as tables
 
-    wanted, drawn = tables.methods_of(methods), tables.seeds_of(seeds)
-    if launch.told_ranks() is None:
-        arguments = ["reproduce", "sasg-mnist", "--methods", methods, "--seeds", seeds, "--epochs", str(epochs)]
-        arguments += ["--out", str(out)] + (["--data", data] if data else [])
-        return start(ranks or launch.default_ranks(tables.WORKERS), arguments)
-    link = join(ranks)
-    table = tables.reproduce(link, data, wanted, drawn, epochs, out)
-    if link.rank == 0:
-        tables.show(table)
-    return 0
+    wanted, drawn = choices.names("methods", methods, tables.ALGORITHMS), choices.whole_numbers("seeds", seeds, 0)
+    arguments = ["sasg-mnist", "--methods", methods, "--seeds", seeds, "--epochs", str(epochs), "--out", str(out)]
+    arguments += ["--data", data] if data else []
+
+    def table(link: "Link") -> Any:
+        return tables.reproduce(link, data, wanted, drawn, epochs, out)
+
+    return _reproduced(ranks, tables.WORKERS, arguments, table, tables.show)
 
 
 def reproduce_local(experiment: str, given: Mapping[str, Any], ranks: int | None, out: Path) -> int:
@@ -242,16 +241,31 @@ def reproduce_local(experiment: str, given: Mapping[str, Any], ranks: int | None
     from psopt.runs.local_experiments import settle
 
     wanted = settle(experiment, given)
+    if launch.told_ranks() is None and wanted.data and not Path(wanted.data).is_file():
+        found = "is a folder; expected a file" if Path(wanted.data).is_dir() else "there is no such file"
+        raise ConfigError(f"--data {wanted.data}: {found}")
+    arguments = ["local-sgd", "--experiment", experiment, "--out", str(out)]
+    for name, value in given.items():
+        arguments += [f"--{name}", str(value)] if value is not None else []
+
+    def table(link: "Link") -> Any:
+        return tables.reproduce(link, wanted, out)
+
+    return _reproduced(ranks, max(wanted.workers), arguments, table, tables.show)
+
+
+def _reproduced(
+    ranks: int | None,
+    workers: int,
+    arguments: Sequence[str],
+    table: Callable[["Link"], Any],
+    show: Callable[[Any], None],
+) -> int:
+    """Makes a table on all ranks of this job, and shows it; outside of any, starts ``psopt reproduce ARGUMENTS``."""
     if launch.told_ranks() is None:
-        if wanted.data and not Path(wanted.data).is_file():
-            found = "is a folder; expected a file" if Path(wanted.data).is_dir() else "there is no such file"
-            raise ConfigError(f"--data {wanted.data}: {found}")
-        arguments = ["reproduce", "local-sgd", "--experiment", experiment, "--out", str(out)]
-        for name, value in given.items():
-            arguments += [f"--{name}", str(value)] if value is not None else []
-        return start(ranks or launch.default_ranks(max(wanted.workers)), arguments)
+        return start(ranks or launch.default_ranks(workers), ["reproduce", *arguments])
     link = join(ranks)
-    table = tables.reproduce(link, wanted, out)
+    made = table(link)
     if link.rank == 0:
-        tables.show(table)
+        show(made)
     return 0

@@ -9,7 +9,7 @@ import pytest
 
 from psopt.data.table import CSR
 from psopt.problems import kernels
-from psopt.problems.kernels import csr, dense, links, vector
+from psopt.problems.kernels import csr, dense, links, steps, vector
 
 LINKS = {"squares": links.SQUARES, "logistic": links.LOGISTIC}
 DTYPES = ("float64", "float32")
@@ -226,7 +226,7 @@ def test_sum_rows_is_the_literal_loop_bit_for_bit(dtype, d, workers):
 def test_descend_is_numpys_update_bit_for_bit(dtype, d):
     theta, aggregate = np.random.default_rng(d).standard_normal((2, d)).astype(dtype)
     before, aggregate_before = theta.copy(), aggregate.copy()
-    norm = vector.descend(theta, aggregate, 0.1)
+    norm = steps.descend(theta, aggregate, 0.1)
     assert theta.tobytes() == (before - 0.1 * aggregate).tobytes()
     assert norm == pytest.approx(np.sum((theta - before).astype(np.float64) ** 2), rel=1e-13)
     np.testing.assert_array_equal(aggregate, aggregate_before)
@@ -234,7 +234,7 @@ def test_descend_is_numpys_update_bit_for_bit(dtype, d):
 
 def test_descend_measures_the_change_that_was_made():
     theta = np.full(5, 1e16)
-    assert vector.descend(theta, np.full(5, 0.1), 1.0) == 0.0
+    assert steps.descend(theta, np.full(5, 0.1), 1.0) == 0.0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 from helpers import drive
+from walks import RULES, SCALE, assert_same_walk, fresh, holed, parts, sparse_table, walk
 
 from psopt.algorithm import Algorithm
 from psopt.core.worker import Oracle
-from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
 from psopt.parts.aggregators import FreshMean
 from psopt.parts.local_work import LocalAdamW, LocalSGD
@@ -18,15 +18,10 @@ from psopt.parts.starts import Zero
 from psopt.parts.work import Setting
 from psopt.problems import build
 from psopt.problems.base import Share
-from psopt.problems.kernels import network, steps
+from psopt.problems.kernels import network
 from psopt.problems.kernels.products import SKINNY
+from psopt.problems.kernels.steps import Walk
 
-RULES = {
-    "descent": (steps.DESCENT, ()),
-    "momentum": (steps.MOMENTUM, (0.9, 0.0)),
-    "nesterov": (steps.MOMENTUM, (0.9, 1.0)),
-    "adamw": (steps.ADAMW, (0.9, 0.999, 1e-8, 0.05)),
-}
 NETS = {
     "softmax": ("softmax", {}),
     "no-bias": ("softmax", {"bias": False}),
@@ -34,7 +29,6 @@ NETS = {
     "tanh": ("perceptron", {"hidden": [9, 6], "activation": "tanh"}),
 }
 BATCHES = {"ones": [1], "sevens": [7], "ragged": [1, 16, 5, 70, 2, 300, 1]}  # blocks hold 64 rows, or 256
-SCALE = 0.7
 
 each_net = pytest.mark.parametrize("net", NETS)
 each_layout = pytest.mark.parametrize("layout", ["dense", "csr", "all-ones"])
@@ -43,17 +37,9 @@ each_rule = pytest.mark.parametrize("rule", RULES)
 
 
 def table(layout, n=90, d=11, seed=0):
-    """About a third of the values are zero, and every tenth row holds nothing else."""
     rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.7)
-    X[::10] = 0.0
-    X = (X != 0).astype(np.float64) if layout == "all-ones" else X
-    labels = rng.integers(0, 3, n).astype(np.float64)
-    if layout == "dense":
-        return Table(X, labels)
-    rows, columns = np.nonzero(X)
-    indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))]).astype(np.int64)
-    return Table(CSR(X[rows, columns], columns.astype(np.int32), indptr, X.shape), labels)
+    X = holed(rng, n, d)
+    return sparse_table(X, rng.integers(0, 3, n).astype(np.float64), layout)
 
 
 def made(net, layout="dense", dtype="float64", l2=0.1, **size):
@@ -63,41 +49,8 @@ def made(net, layout="dense", dtype="float64", l2=0.1, **size):
     return build(kind, shard, share, dtype, {"classes": 3, "l2": l2, "reduction": "mean", **options})
 
 
-def walk(problem, sizes, number, seed=1, step_size=0.3):
-    """Rows, ends and step sizes of ``number`` steps; in larger batches some rows come twice."""
-    rng = np.random.default_rng(seed)
-    ends = np.concatenate([[0], np.cumsum(list(itertools.islice(itertools.cycle(sizes), number)))])
-    return rng.integers(0, problem.samples, ends[-1]), ends, step_size / np.sqrt(1.0 + np.arange(number))
-
-
-def fresh(rule, problem):
-    return steps.rule(*RULES[rule], problem.dim, problem.dtype)
-
-
 def begin(problem, seed=2):
     return (0.4 * np.random.default_rng(seed).standard_normal(problem.dim)).astype(problem.dtype)
-
-
-def literally(problem, rule, theta, rows, ends, step_sizes, scale):
-    """One Python call a step."""
-    g = np.empty_like(theta)
-    for s, step_size in enumerate(step_sizes):
-        problem.batch_value_and_gradient(theta, rows[ends[s] : ends[s + 1]], g)
-        steps.move(*rule, theta, theta.dtype.type(scale) * g, step_size)
-
-
-def assert_same_walk(problem, rule, *numbers):
-    expected, got = begin(problem), begin(problem)
-    theirs, ours = fresh(rule, problem), fresh(rule, problem)
-    literally(problem, theirs, expected, *numbers, SCALE)
-    assert problem.local_steps(ours, got, *numbers, SCALE) is None
-    tolerance = 1e-10 if problem.dtype == np.float64 else 1e-4
-    assert got.dtype == problem.dtype
-    assert np.isfinite(expected).all()
-    for a, b in ((got, expected), (ours.moments, theirs.moments)):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max(initial=0.0))
-    assert ours.count == theirs.count == len(numbers[2])
-    return got
 
 
 @each_net
@@ -107,7 +60,8 @@ def assert_same_walk(problem, rule, *numbers):
 def test_the_steps_are_those_of_the_loop(net, layout, dtype, rule):
     for sizes, l2 in itertools.product(BATCHES.values(), (0.0, 0.3)):
         problem = made(net, layout, dtype, l2)
-        got = assert_same_walk(problem, rule, *walk(problem, sizes, 25, step_size=0.02 if rule == "adamw" else 0.1))
+        mine = walk(problem, sizes, 25, step_size=0.02 if rule == "adamw" else 0.1)
+        got = assert_same_walk(problem, rule, mine, begin(problem))
         assert np.abs(got - begin(problem)).max() > 1e-3
 
 
@@ -118,7 +72,7 @@ def test_one_step_one_feature_and_one_row(net, layout):
         for l2 in (0.0, 0.3):
             problem = made(net, layout, l2=l2, n=n, d=d)
             for sizes in BATCHES.values():
-                assert_same_walk(problem, "descent", *walk(problem, sizes, number))
+                assert_same_walk(problem, "descent", walk(problem, sizes, number), begin(problem))
 
 
 @each_dtype
@@ -141,12 +95,12 @@ def test_a_gradient_may_be_added_to_theta_itself(dtype):
 @each_rule
 def test_the_same_bits_in_one_call_or_two(net, layout, rule):
     problem = made(net, layout)
-    rows, ends, step_sizes = walk(problem, BATCHES["ragged"], 20)
-    whole, parts, own, cut = begin(problem), begin(problem), fresh(rule, problem), 11
-    problem.local_steps(fresh(rule, problem), whole, rows, ends, step_sizes, SCALE)
-    problem.local_steps(own, parts, rows[: ends[cut]], ends[: cut + 1], step_sizes[:cut], SCALE)
-    problem.local_steps(own, parts, rows[ends[cut] :], ends[cut:] - ends[cut], step_sizes[cut:], SCALE)
-    assert whole.tobytes() == parts.tobytes()
+    mine = walk(problem, BATCHES["ragged"], 20)
+    whole, pieces, own = begin(problem), begin(problem), fresh(rule, problem)
+    problem.local_steps(fresh(rule, problem), whole, mine, SCALE)
+    for part in parts(mine, 11):
+        problem.local_steps(own, pieces, part, SCALE)
+    assert whole.tobytes() == pieces.tobytes()
 
 
 @each_net
@@ -156,11 +110,11 @@ def test_the_same_bits_in_one_call_or_two(net, layout, rule):
 def test_what_is_not_finite_stays_so(net, layout, rule, bad):
     for l2, sizes in itertools.product((0.0, 1.0), BATCHES.values()):
         problem = made(net, layout, l2=l2)
-        rows, ends, step_sizes = walk(problem, sizes, 8)
+        mine = walk(problem, sizes, 8)
         for j in range(0, problem.dim, 13):
             theta = begin(problem)
             theta[j] = bad
-            problem.local_steps(fresh(rule, problem), theta, rows, ends, step_sizes, 1.0)
+            problem.local_steps(fresh(rule, problem), theta, mine, 1.0)
             assert not np.isfinite(theta).any()
 
 
@@ -168,9 +122,9 @@ def test_what_is_not_finite_stays_so(net, layout, rule, bad):
 @each_rule
 def test_a_walk_that_overflows_ends_in_nothing_finite(net, rule):
     problem = made(net, dtype="float32", l2=0.0)
-    rows, ends, step_sizes = walk(problem, [7], 20)
+    mine = walk(problem, [7], 20, step_size=3e40)
     theta = begin(problem)
-    problem.local_steps(fresh(rule, problem), theta, rows, ends, step_sizes * 1e41, 1.0)
+    problem.local_steps(fresh(rule, problem), theta, mine, 1.0)
     assert not np.isfinite(theta).all()
 
 
@@ -180,10 +134,11 @@ def test_inputs_stay_as_they_are(net, layout):
     shard = table(layout)
     kind, options = NETS[net]
     problem = build(kind, shard, Share(0, 1, shard.samples), "float64", {"classes": 3, **options})
-    arrays = [shard.labels, *walk(problem, [1, 3, 300], 9)]
+    mine = walk(problem, [1, 3, 300], 9)
+    arrays = [shard.labels, *mine]
     arrays += [shard.features] if layout == "dense" else [shard.features.data, shard.features.indices]
     before = [a.copy() for a in arrays]
-    problem.local_steps(fresh("descent", problem), begin(problem), *arrays[1:4], SCALE)
+    problem.local_steps(fresh("descent", problem), begin(problem), mine, SCALE)
     for a, b in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -199,10 +154,9 @@ def test_rows_that_are_not_there_are_a_bug_of_the_caller(net, layout):
         ([1, 2], [0, 2, 2], "every local step has to have one sample or more"),
     ):
         theta = begin(problem)
+        wrong = Walk(np.array(rows, int), np.array(ends), np.ones(len(ends) - 1))
         with pytest.raises(ProtocolError, match=message):
-            problem.local_steps(
-                fresh("descent", problem), theta, np.array(rows, int), np.array(ends), np.ones(len(ends) - 1), 1.0
-            )
+            problem.local_steps(fresh("descent", problem), theta, wrong, 1.0)
         np.testing.assert_array_equal(theta, begin(problem))
 
 

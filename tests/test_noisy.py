@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from walks import RULES, assert_same_walk, fresh, one_step
 
 import psopt
 from psopt import config
@@ -12,6 +13,7 @@ from psopt.problems import PROBLEMS, build
 from psopt.problems.base import Share
 from psopt.problems.check import check_problem
 from psopt.problems.kernels import noise, noisy, steps
+from psopt.problems.kernels.steps import Walk
 from psopt.problems.kernels.warm import NOISY, warm_up
 from psopt.problems.optimum import newton
 
@@ -271,7 +273,7 @@ def test_inputs_stay_as_they_are_and_may_be_read_only(kind, dtype):
     problem.hessian(theta)
     problem.curvature_product(theta, np.empty_like(theta))
     moved = theta.copy()
-    problem.local_steps(steps.rule(0, (), problem.dim, theta.dtype), moved, rows, ends, step_sizes, 1.0)
+    problem.local_steps(steps.rule(0, (), problem.dim, theta.dtype), moved, Walk(rows, ends, step_sizes), 1.0)
     assert (moved != theta).all()
     for a, b in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -293,9 +295,7 @@ def test_a_theta_that_is_not_finite_gives_nothing_finite(kind, bad):
         assert np.isnan(out).all()
         assert problem.batch_value_and_gradient(theta, np.array([1]), out) != 0
         assert np.isnan(out).all()
-        problem.local_steps(
-            steps.rule(0, (), problem.dim, theta.dtype), theta, np.array([4]), np.array([0, 1]), np.ones(1), 1.0
-        )
+        problem.local_steps(steps.rule(0, (), problem.dim, theta.dtype), theta, one_step([4]), 1.0)
         assert not np.isfinite(theta[j])
 
 
@@ -318,9 +318,9 @@ def test_rows_that_are_not_there_are_a_bug_of_the_caller(kind):
         with pytest.raises(ProtocolError, match="one or more of the rows 0 to 4294967295"):
             problem.batch_value_and_gradient(theta, rows, theta.copy())
         with pytest.raises(ProtocolError, match="one or more of the rows 0 to 4294967295"):
-            problem.local_steps(rule, theta, rows, np.array([0, len(rows)]), np.ones(1), 1.0)
+            problem.local_steps(rule, theta, one_step(rows), 1.0)
     with pytest.raises(ProtocolError, match="every local step has to have one sample or more"):
-        problem.local_steps(rule, theta, np.array([1, 2]), np.array([0, 2, 2]), np.ones(2), 1.0)
+        problem.local_steps(rule, theta, Walk(np.array([1, 2]), np.array([0, 2, 2]), np.ones(2)), 1.0)
 
 
 @each_kind
@@ -347,9 +347,6 @@ def test_newton_finds_the_optimum_at_zero(kind):
 
 # -- many steps in one call --
 
-RULES = {"descent": (steps.DESCENT, ()), "momentum": (steps.MOMENTUM, (0.9, 1.0))}
-RULES["adamw"] = (steps.ADAMW, (0.9, 0.99, 1e-8, 0.1))
-
 
 @each_kind
 @each_dtype
@@ -360,22 +357,11 @@ def test_local_steps_are_a_loop_of_batches(kind, dtype, rule, batch):
     problem = made(kind, dtype, copies=101)
     sizes = rng.integers(1, 6, size=25) if batch == "ragged" else np.full(25, batch)
     ends = np.concatenate([[0], np.cumsum(sizes)])
-    rows, step_sizes = drawn(rng, ends[-1]), 0.02 / np.arange(1, 26)
+    mine = Walk(drawn(rng, ends[-1]), ends, 0.02 / np.arange(1, 26))
     start = rng.standard_normal(problem.dim).astype(dtype)
-    one, other = (steps.rule(*RULES[rule], problem.dim, start.dtype) for _ in range(2))
-    expected, gradient = start.copy(), np.empty_like(start)
-    for s in range(25):
-        problem.batch_value_and_gradient(expected, rows[ends[s] : ends[s + 1]], gradient)
-        gradient *= start.dtype.type(2.5)
-        steps.move(*one, expected, gradient, step_sizes[s])
-    got = start.copy()
-    assert problem.local_steps(other, got, rows, ends, step_sizes, 2.5) is None
-    tolerance = 1e-12 if dtype == "float64" else 2e-5
-    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
-    np.testing.assert_allclose(other.moments, one.moments, rtol=0, atol=10 * tolerance * np.abs(got).max())
-    assert other.count[0] == one.count[0] == 25
+    got = assert_same_walk(problem, rule, mine, start, scale=2.5, single=2e-5, double=1e-12)
     again = start.copy()
-    problem.local_steps(steps.rule(*RULES[rule], problem.dim, start.dtype), again, rows, ends, step_sizes, 2.5)
+    problem.local_steps(fresh(rule, problem), again, mine, 2.5)
     assert again.tobytes() == got.tobytes()
 
 
@@ -385,7 +371,7 @@ def test_steps_settle_where_theory_says():
     theta, n, eta = problem.initial(np.random.default_rng(0)), 300, 0.1
     rows = drawn(np.random.default_rng(4), n)
     rule = steps.rule(0, (), problem.dim, theta.dtype)
-    problem.local_steps(rule, theta, rows, np.arange(n + 1), np.full(n, eta), 1.0)
+    problem.local_steps(rule, theta, Walk(rows, np.arange(n + 1), np.full(n, eta)), 1.0)
     variance = eta**2 * 0.25 / (1 - (1 - eta) ** 2 - eta**2)
     assert np.mean(2 * problem.errors(theta)) == pytest.approx(variance, rel=0.2)
     assert np.mean(theta) == pytest.approx(0.0, abs=5 * np.sqrt(variance / 2000))
@@ -443,7 +429,7 @@ def test_the_warm_up_compiles_all_that_is_called(dtype):
         problem.batch_value_and_gradient(theta, np.array([1, 2]), np.empty_like(theta))
         for rule in RULES.values():
             made_rule = steps.rule(*rule, problem.dim, theta.dtype)
-            problem.local_steps(made_rule, theta, np.array([1, 2]), np.array([0, 2]), np.ones(1), 1.0)
+            problem.local_steps(made_rule, theta, one_step([1, 2]), 1.0)
         assert [len(kernel.signatures) for kernel in kernels] == before
 
 

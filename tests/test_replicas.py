@@ -142,7 +142,7 @@ def test_what_other_ranks_finished_in_a_wave_is_kept_when_one_fails(tmp_path, mo
     def fails(plan):
         raise ConfigError("broken")
 
-    link = Half([replicas._packed(other), None])
+    link = Half([replicas._told(other), None])
     with pytest.raises(ConfigError, match=r"^replica 0 of 2, seed 3: broken"):
         replicas.run_replicas(plan, link, fails, None)
     assert link.told == [([None, ["ConfigError", "replica 0 of 2, seed 3: broken"]], config.timeouts.replica_s)]

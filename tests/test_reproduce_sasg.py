@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from psopt import commands
 from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.recipes import RECIPES
@@ -54,14 +55,15 @@ def test_the_configs_are_the_experiment(method):
 
 
 @pytest.mark.parametrize(
-    ("call", "text", "said"),
+    ("option", "text", "said"),
     [
-        (table.methods_of, "sasg,adam", "expected a list of sasg, lasg, sparse, sgd"),
-        (table.methods_of, "", "expected a list"),
-        (table.seeds_of, "1,two", "expected whole numbers"),
-        (table.seeds_of, "-3", "expected whole numbers"),
+        ("methods", "sasg,adam", "--methods 'sasg,adam': expected a list of sasg, lasg, sparse, sgd"),
+        ("methods", "", "--methods '': expected a list"),
+        ("seeds", "1,two", "--seeds '1,two': expected whole numbers"),
+        ("seeds", "-3", "--seeds '-3': expected whole numbers"),
     ],
 )
-def test_lists_that_are_none(call, text, said):
+def test_lists_that_are_none(tmp_path, option, text, said):
+    given = {"methods": "sgd", "seeds": "1", option: text}
     with pytest.raises(ConfigError, match=said):
-        call(text)
+        commands.reproduce_sasg(None, given["methods"], given["seeds"], 1, None, tmp_path)

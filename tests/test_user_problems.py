@@ -101,6 +101,25 @@ class Raises(Bowl):
         raise RuntimeError("the user's own trouble")
 
 
+class Walks(Bowl):
+    """One sample and a gradient that is no estimate; its own local steps."""
+
+    late = 0
+
+    def batch_value_and_gradient(self, theta, rows, out):
+        return self.value_and_gradient(theta, out)
+
+    def local_steps(self, rule, theta, walk, scale):
+        gradient = np.empty_like(theta)
+        for step_size in walk.step_sizes[self.late :]:
+            self.value_and_gradient(theta, gradient)
+            theta -= theta.dtype.type(scale * step_size) * gradient
+
+
+class LosesAStep(Walks):
+    late = 1
+
+
 class Bare:
     dim = samples = 1
 
@@ -117,6 +136,7 @@ def test_a_right_class_of_the_users_passes(dtype):
     problem = own(Bowl, dtype, centre=0.25)
     assert (problem.centre, problem.dtype) == (0.25, dtype)
     check_problem(problem, np.random.default_rng(0), dtype)
+    check_problem(own(Walks, dtype), np.random.default_rng(0), dtype)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +152,10 @@ def test_a_right_class_of_the_users_passes(dtype):
         (TwoValues, "value and value_and_gradient have to agree, but returned"),
         (WrongSign, "the gradient has to agree with finite differences of value"),
         (OneElementWrong, "the gradient has to agree with finite differences of value"),
+        (
+            LosesAStep,
+            "local_steps has to take the steps of batch_value_and_gradient's gradients, but after two of them",
+        ),
     ],
 )
 def test_a_wrong_class_of_the_users_is_named_with_its_fault(cls, sentence):

@@ -18,7 +18,7 @@ from psopt.parts.batches import AHEAD, Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.work import Setting
 from psopt.problems.base import Problem
-from psopt.problems.kernels.steps import ADAMW, DESCENT, MOMENTUM, Rule, move, rule
+from psopt.problems.kernels.steps import ADAMW, DESCENT, MOMENTUM, Rule, Walk, move, rule
 
 MOST_ROWS = 1 << 16
 """Rows drawn at once: beyond that a round is several calls, so that a long one takes no more memory."""
@@ -58,8 +58,7 @@ class _Steps:
         at_once = max(1, MOST_ROWS // self.size)
         for start in range(t_start, t_start + count, at_once):
             steps = min(at_once, t_start + count - start)
-            rows, ends = batches.draw_many(steps)
-            self._step(rows, ends, self._sizes(start, steps))
+            self._step(Walk(*batches.draw_many(steps), self._sizes(start, steps)))
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(theta, self.theta, out=out)
         return count
@@ -73,17 +72,17 @@ class _Steps:
             self.ahead = first, sizes
         return sizes[start - first : start - first + steps]
 
-    def _step(self, rows: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
+    def _step(self, walk: Walk) -> None:
         scale = 1.0 / self.setting.weight
         if self.local_steps is not None:
-            self.local_steps(self.rule, self.theta, rows, ends, sizes, scale)
+            self.local_steps(self.rule, self.theta, walk, scale)
             return
         gradient_of, gradient = self.batches.problem.batch_value_and_gradient, self.room
-        for step, (start, stop) in enumerate(pairwise(ends)):
-            gradient_of(self.theta, rows[start:stop], gradient)
+        for (start, stop), step_size in zip(pairwise(walk.ends), walk.step_sizes, strict=True):
+            gradient_of(self.theta, walk.rows[start:stop], gradient)
             with np.errstate(over="ignore", invalid="ignore"):
                 np.multiply(gradient, gradient.dtype.type(scale), out=gradient)
-            move(*self.rule, self.theta, gradient, sizes[step])
+            move(*self.rule, self.theta, gradient, step_size)
 
     def forget(self) -> None:
         """Puts the rule back to its start."""

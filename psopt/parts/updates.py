@@ -10,8 +10,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, move, rule
-from psopt.problems.kernels.vector import descend
+from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, descend, move, rule
 
 
 class ServerUpdate(Protocol):
@@ -35,36 +34,45 @@ class Descent:
         return descend(theta, aggregate, self.rate * step_size)
 
 
+class _ByRule:
+    """What the updates below share: the state and the step of a `Rule`."""
+
+    rate: float
+
+    def init(self, dim: int, dtype: np.dtype) -> Rule:
+        return rule(*self._rule(), dim, dtype)
+
+    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
+        return move(*state, theta, aggregate, self.rate * step_size)
+
+    def _rule(self) -> tuple[int, tuple[float, ...]]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(_ByRule):
     """v <- momentum v + aggregate, theta <- theta - rate * step_size * v (Polyak's heavy ball)."""
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     rate: Annotated[float, Gt(0)] = 1.0
 
-    def init(self, dim: int, dtype: np.dtype) -> Rule:
-        return rule(MOMENTUM, (self.momentum, 0.0), dim, dtype)
-
-    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return move(*state, theta, aggregate, self.rate * step_size)
+    def _rule(self) -> tuple[int, tuple[float, ...]]:
+        return MOMENTUM, (self.momentum, 0.0)
 
 
 @dataclass(frozen=True)
-class Nesterov:
+class Nesterov(_ByRule):
     """v <- momentum v + aggregate, theta <- theta - rate * step_size * (aggregate + momentum v)."""
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     rate: Annotated[float, Gt(0)] = 1.0
 
-    def init(self, dim: int, dtype: np.dtype) -> Rule:
-        return rule(MOMENTUM, (self.momentum, 1.0), dim, dtype)
-
-    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return move(*state, theta, aggregate, self.rate * step_size)
+    def _rule(self) -> tuple[int, tuple[float, ...]]:
+        return MOMENTUM, (self.momentum, 1.0)
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(_ByRule):
     """AdamW over the aggregate (Loshchilov, Hutter, ICLR 2019): with ``weight_decay`` 0 it is Adam."""
 
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
@@ -73,8 +81,5 @@ class AdamW:
     weight_decay: Annotated[float, Ge(0)] = 0.01
     rate: Annotated[float, Gt(0)] = 1.0
 
-    def init(self, dim: int, dtype: np.dtype) -> Rule:
-        return rule(ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay), dim, dtype)
-
-    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return move(*state, theta, aggregate, self.rate * step_size)
+    def _rule(self) -> tuple[int, tuple[float, ...]]:
+        return ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay)

@@ -64,12 +64,12 @@ class Problem(Protocol):
     ``endless``, True
         the samples 0 to ``samples`` - 1 are numbers of draws from a distribution: there is no epoch, rows are drawn
         with replacement only, and f_m is the expectation, which no batch equals.
-    ``local_steps(rule, theta, rows, ends, step_sizes, scale) -> None``
-        theta, shape (dim,), in place through many steps in one call: step s takes g = scale * the gradient that
-        `batch_value_and_gradient` gives for rows[ends[s]:ends[s+1]], one sample or more, at the present theta, and
-        moves theta by ``rule``, a `psopt.problems.kernels.steps.Rule`, with step_sizes[s]. ``rows`` is int64, ``ends``
-        int64 of shape (steps + 1,), ``step_sizes`` float64 of shape (steps,). Whether theta is still finite is for the
-        caller to ask. Without it local work calls `batch_value_and_gradient`, a Python call a step.
+    ``local_steps(rule, theta, walk, scale) -> None``
+        theta, shape (dim,), in place through many steps in one call: each takes g = scale * the gradient that
+        `batch_value_and_gradient` gives for its samples, one or more, at the present theta, and moves theta by
+        ``rule``. ``rule`` and ``walk`` are a `Rule` and a `Walk` of `psopt.problems.kernels.steps`. Whether theta is
+        still finite is for the caller to ask. Without it local work calls `batch_value_and_gradient`, a Python call a
+        step.
     ``fused_rows``, a number
         the largest batch for which `local_steps` is the quicker way: larger ones go by `batch_value_and_gradient`,
         where BLAS, say, is worth a Python call a step. Without it local work calls `local_steps` for every batch.

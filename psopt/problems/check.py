@@ -8,6 +8,7 @@ import numpy as np
 
 from psopt.errors import ConfigError
 from psopt.problems.base import Problem
+from psopt.problems.kernels.steps import DESCENT, Walk, rule
 
 _SOME = 10  # samples asked of a problem that has no end of them
 
@@ -19,8 +20,8 @@ def check_problem(problem: Problem, rng: np.random.Generator, dtype: str = "floa
     finite gradient and leaves theta alone; `value` agrees with it; the gradient agrees with central differences along
     itself and three random directions. Of the optional members: the sizes of ``tensors`` add up to dim; `initial`
     returns dim finite numbers of the dtype; `batch_value_and_gradient` with all rows agrees with `value_and_gradient`
-    (unless the problem is ``endless``) and leaves theta and the rows alone. What the user's own code raises passes
-    through as it is.
+    (unless the problem is ``endless``) and leaves theta and the rows alone; `local_steps` ends where steps along its
+    gradients end. What the user's own code raises passes through as it is.
     """
     name = f"{type(problem).__module__}:{type(problem).__qualname__}"
     for member in ("dim", "samples"):
@@ -53,6 +54,8 @@ def check_problem(problem: Problem, rng: np.random.Generator, dtype: str = "floa
             raise ConfigError(f"problem {name}: initial has to return {problem.dim} finite numbers of dtype {dtype}")
     if hasattr(problem, "batch_value_and_gradient"):
         _check_batch(problem, name, theta, gradient, value)
+        if hasattr(problem, "local_steps"):
+            _check_local_steps(problem, name, theta)
 
 
 def _check_tensors(problem: Problem, name: str) -> None:
@@ -81,6 +84,23 @@ def _check_batch(problem: Any, name: str, theta: np.ndarray, gradient: np.ndarra
         raise ConfigError(
             f"problem {name}: batch_value_and_gradient with all rows has to agree with value_and_gradient, but the "
             f"values are {got!r} and {value!r} and the gradients are {apart:.6g} apart"
+        )
+
+
+def _check_local_steps(problem: Any, name: str, theta: np.ndarray) -> None:
+    """Two steps of descent, small enough for any problem, against the gradients of their batches."""
+    first, second = np.array([0]), np.array([problem.samples - 1, 0])
+    walk = Walk(np.concatenate([first, second]), np.array([0, 1, 3]), np.array([1e-3, 1e-3]))
+    expected, got, gradient = theta.copy(), theta.copy(), np.empty_like(theta)
+    for rows in (first, second):
+        problem.batch_value_and_gradient(expected, rows, gradient)
+        expected -= theta.dtype.type(1e-3) * gradient
+    problem.local_steps(rule(DESCENT, (), problem.dim, theta.dtype), got, walk, 1.0)
+    apart = float(np.linalg.norm((got - expected).astype(np.float64)))
+    if not apart <= 1e4 * float(np.finfo(theta.dtype).eps) * float(np.linalg.norm(expected)):
+        raise ConfigError(
+            f"problem {name}: local_steps has to take the steps of batch_value_and_gradient's gradients, but after two "
+            f"of them theta is {apart:.6g} away from theirs"
         )
 
 

@@ -3,7 +3,7 @@
 ``evaluate(link, theta)``                the sum of losses, float64
 ``evaluate(link, theta, out)``           the same, and its gradient written into ``out``
 ``batch(link, theta, out, rows)``         the same over chosen rows, int64, shape (B,)
-``local_steps(link, rule, theta, rows, ends, step_sizes, weight, l2)``
+``local_steps(link, rule, theta, walk, weight, l2)``
                                          theta moved through all steps, as `kernels.local` says
 ``network_steps(...)``                   the same for a network; the arguments are those of `kernels.local_network`
 ``take(rows, out)``                      rows that `check_rows` let pass, dense, in the first B of ``out``; returns them
@@ -21,7 +21,7 @@ from psopt.errors import ProtocolError
 from psopt.problems.kernels import csr, dense, local, local_network
 from psopt.problems.kernels import rows as chosen
 from psopt.problems.kernels.links import SQUARES
-from psopt.problems.kernels.steps import Rule
+from psopt.problems.kernels.steps import Rule, Walk
 
 _BLOCK_NBYTES = 8 << 20
 
@@ -51,19 +51,8 @@ class DenseFeatures:
         check_rows(rows, len(self.X))
         return chosen.dense_rows_gradient(link, self.X, self._plain, rows, theta, out, *self._scratch())
 
-    def local_steps(
-        self,
-        link: int,
-        rule: Rule,
-        theta: np.ndarray,
-        rows: np.ndarray,
-        ends: np.ndarray,
-        step_sizes: np.ndarray,
-        weight: float,
-        l2: float,
-    ) -> None:
-        check_rows(rows, len(self.X))
-        operands = (link, self.X, self._plain, *rule, theta, rows, ends, step_sizes, weight, l2)
+    def local_steps(self, link: int, rule: Rule, theta: np.ndarray, walk: Walk, weight: float, l2: float) -> None:
+        operands = (link, self.X, self._plain, *rule, theta, *walk, weight, l2)
         local.dense_local_steps(*operands, np.empty_like(theta), *self._scratch())
 
     def network_steps(self, *operands: object) -> None:
@@ -139,20 +128,9 @@ class SparseFeatures:
         operands = (self.data, self.indices, self.indptr, self.labels, rows, theta)
         return chosen.csr_rows_gradient(link, *operands, out, self._own, self._z)
 
-    def local_steps(
-        self,
-        link: int,
-        rule: Rule,
-        theta: np.ndarray,
-        rows: np.ndarray,
-        ends: np.ndarray,
-        step_sizes: np.ndarray,
-        weight: float,
-        l2: float,
-    ) -> None:
-        check_rows(rows, len(self.labels))
+    def local_steps(self, link: int, rule: Rule, theta: np.ndarray, walk: Walk, weight: float, l2: float) -> None:
         operands = (link, self.data, self.indices, self.indptr, self.labels)
-        steps = (*rule, theta, rows, ends, step_sizes, weight, l2)
+        steps = (*rule, theta, *walk, weight, l2)
         local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._z)
 
     def network_steps(self, *operands: object) -> None:
@@ -205,10 +183,10 @@ def check_rows(rows: np.ndarray, n: int) -> None:
         raise ProtocolError(f"a batch has to name one or more of the rows 0 to {n - 1} of the shard")
 
 
-def check_steps(rows: np.ndarray, ends: np.ndarray, n: int) -> None:
-    """The same for many batches, rows[ends[s]:ends[s + 1]] in step s."""
-    check_rows(rows, n)
-    if not (ends[1:] > ends[:-1]).all():
+def check_walk(walk: Walk, n: int) -> None:
+    """The same for each step."""
+    check_rows(walk.rows, n)
+    if not (walk.ends[1:] > walk.ends[:-1]).all():
         raise ProtocolError("every local step has to have one sample or more")
 
 

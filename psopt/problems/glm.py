@@ -15,9 +15,9 @@ import numpy as np
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
-from psopt.problems.features import DenseFeatures, SparseFeatures, prepare
+from psopt.problems.features import DenseFeatures, SparseFeatures, check_walk, prepare
 from psopt.problems.kernels.links import LOGISTIC, SQUARES, settle
-from psopt.problems.kernels.steps import Rule
+from psopt.problems.kernels.steps import Rule, Walk
 from psopt.problems.kernels.vector import all_finite, regularise, squared_norm
 from psopt.problems.smoothness import largest_eigenvalue, power_iteration
 
@@ -47,24 +47,11 @@ class _LinearModel:
         loss = self._features.batch(self.link, theta, out, rows)
         return self._finish(loss, self._scale * (self.samples / len(rows)), theta, out)
 
-    def local_steps(
-        self, rule: Rule, theta: np.ndarray, rows: np.ndarray, ends: np.ndarray, step_sizes: np.ndarray, scale: float
-    ) -> None:
-        """Move theta, shape (dim,), in place by one step of ``rule`` for each of ``step_sizes``, all in one call.
-
-        Step s goes along ``scale`` times the estimate that `batch_value_and_gradient` gives from the samples
-        rows[ends[s]:ends[s + 1]], at the present theta.
-
-        Parameters
-        ----------
-        rule : Rule
-            Its moments and its count are written into.
-        rows : ndarray, shape (total,), int64
-        ends : ndarray, shape (steps + 1,), int64, rising from 0 to total
-        step_sizes : ndarray, shape (steps,), float64
-        """
+    def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
+        """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says."""
+        check_walk(walk, self.samples)
         weight = scale * self._scale * self.samples
-        self._features.local_steps(self.link, rule, theta, rows, ends, step_sizes, weight, scale * self._l2)
+        self._features.local_steps(self.link, rule, theta, walk, weight, scale * self._l2)
 
     def value(self, theta: np.ndarray) -> float:
         """f_m(theta); NaN where theta holds a NaN or an infinity."""

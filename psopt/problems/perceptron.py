@@ -21,12 +21,12 @@ import numpy as np
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
-from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_steps, prepare
+from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
 from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
 from psopt.problems.kernels.network import network_pass
 from psopt.problems.kernels.products import SKINNY, rows_by_columns, rows_by_rows, weighted_sums
 from psopt.problems.kernels.softmax import settle_softmax
-from psopt.problems.kernels.steps import Rule
+from psopt.problems.kernels.steps import Rule, Walk
 from psopt.problems.kernels.vector import regularise, squared_norm
 
 _ACTIVATIONS = {"relu": RELU, "tanh": TANH}
@@ -112,20 +112,18 @@ class Network:
             loss += self._block(theta, X, labels, scale, room, out, start == 0)[0]
         return self._finish(loss, scale, theta, out)
 
-    def local_steps(
-        self, rule: Rule, theta: np.ndarray, rows: np.ndarray, ends: np.ndarray, step_sizes: np.ndarray, scale: float
-    ) -> None:
-        """Moves theta along ``scale`` times the gradients of the batches rows[ends[s]:ends[s+1]], as `Problem` says.
+    def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
+        """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says.
 
         All in one call, without BLAS whatever the sizes: hence `fused_rows`.
         """
-        check_steps(rows, ends, self.samples)
+        check_walk(walk, self.samples)
         room = self._room(theta)
         net = (self._activation, self._widths, self._bias)
         weight = scale * self._scale * self.samples
-        walk = (tuple(rule), theta, rows, ends, step_sizes, weight, scale * self._l2, np.empty_like(theta))
+        operands = (tuple(rule), theta, *walk, weight, scale * self._l2, np.empty_like(theta))
         scratch = (room.panel, room.labels, room.up, room.down, room.unused)
-        self._features.network_steps(self._labels, net, *walk, scratch)
+        self._features.network_steps(self._labels, net, *operands, scratch)
 
     def score(self, theta: np.ndarray, held_out: Table) -> tuple[float, int]:
         """The sum of the losses, without l2, and the number of right predictions on other rows.

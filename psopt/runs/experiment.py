@@ -33,6 +33,7 @@ from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
+from psopt.runs.trace import packed, packed_width, unpacked
 from psopt.transports.inprocess import InProcess
 
 if TYPE_CHECKING:
@@ -224,17 +225,16 @@ def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigErro
     if outcome is not None:
         link.share([None, outcome.summary], start_s)
         link.share_array(outcome.theta, start_s)
-        link.share_array(np.packbits(outcome.uploads, axis=1), start_s)
+        link.share_array(packed(outcome.uploads), start_s)
         return outcome
     error, content = link.share(None, start_s)
     raise_told(error)
     theta = np.empty(dim, dtype=plan.config.problem.dtype)
     link.share_array(theta, start_s)
     workers = plan.config.workers
-    masks = np.empty((content["rounds"], (workers + 7) // 8), dtype=np.uint8)
+    masks = np.empty((content["rounds"], packed_width(workers)), dtype=np.uint8)
     link.share_array(masks, start_s)
-    uploads = np.unpackbits(masks, axis=1, count=workers).astype(bool)
-    return Run(None, plan.config.resolved(), {}, content, {}, uploads, theta)
+    return Run(None, plan.config.resolved(), {}, content, {}, unpacked(masks, workers), theta)
 
 
 def _replica(config: RunConfig, facts: Facts) -> Replica | None:

@@ -22,7 +22,7 @@ import numpy as np
 import psopt
 from psopt.config import yaml_source
 from psopt.errors import ConfigError
-from psopt.runs.trace import read_uploads
+from psopt.runs.trace import packed, read_uploads
 
 SCHEMA = 1
 FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.npy", "summary.json")
@@ -172,7 +172,7 @@ def write_run(folder: Path, run: Run) -> None:
     """Writes a run that was kept in memory."""
     create(folder, yaml_source.dump(run.config), run.manifest)
     write_trace(folder, run.trace)
-    (folder / "uploads.bin").write_bytes(np.packbits(run.uploads, axis=1, bitorder="little").tobytes())
+    (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
     np.save(folder / "theta.npy", run.theta)
     write_json(folder / "summary.json", run.summary)
 

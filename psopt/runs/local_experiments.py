@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psopt.errors import ConfigError
+from psopt.runs import choices
 
 PLANS: dict[str, Any] = {
     "every": "every",
@@ -122,30 +123,13 @@ def settle(experiment: str, given: Mapping[str, Any]) -> Wanted:
     return Wanted(
         experiment,
         steps,
-        _numbers(options.get("workers", default.workers), "workers", 1),
-        _plans(options.get("plans", ",".join(PLANS))),
+        choices.whole_numbers("workers", options.get("workers", default.workers), 1),
+        choices.names("plans", options.get("plans", ",".join(PLANS)), PLANS),
         _above_zero(options.get("repetitions", max(1, default.samples // steps)), "repetitions"),
-        _numbers(options.get("seeds", "1,2,3,4,5,6,7,8,9,10"), "seeds", 0),
+        choices.whole_numbers("seeds", options.get("seeds", "1,2,3,4,5,6,7,8,9,10"), 0),
         _above_zero(options.get("rounds", 16), "rounds"),
         options.get("data"),
     )
-
-
-def _plans(text: str) -> tuple[str, ...]:
-    plans = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not plans or set(plans) - set(PLANS):
-        raise ConfigError(f"--plans {text!r}: expected a list of {', '.join(PLANS)}")
-    return plans
-
-
-def _numbers(text: str, option: str, least: int) -> tuple[int, ...]:
-    try:
-        numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
-    except ValueError:
-        numbers = (-1,)
-    if min(numbers) < least:
-        raise ConfigError(f"--{option} {text!r}: expected whole numbers, {least} or above, as in 1,8,64")
-    return numbers
 
 
 def _above_zero(value: int, option: str) -> int:

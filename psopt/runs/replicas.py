@@ -22,6 +22,7 @@ from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, attempted, raise_told
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
+from psopt.runs.trace import packed, unpacked
 
 if TYPE_CHECKING:
     from psopt.runs.experiment import Plan
@@ -130,30 +131,30 @@ def _wave(
     if link is None:
         return {number: own()}, None
     run, failure = attempted(link, own)
-    everyones = link.gather([None if run is None else _packed(run), failure], config.timeouts.replica_s)
+    everyones = link.gather([None if run is None else _told(run), failure], config.timeouts.replica_s)
     numbered = list(enumerate(everyones, number - link.rank))
-    runs = {i: _unpacked(packed, config, i) for i, (packed, _) in numbered if packed}
+    runs = {i: _read(found, config, i) for i, (found, _) in numbered if found}
     return runs, next((failure for _, (_, failure) in numbered if failure), None)
 
 
-def _packed(run: Run) -> dict[str, Any]:
+def _told(run: Run) -> dict[str, Any]:
     """A run kept in memory as a JSON value."""
     return {
         "manifest": run.manifest,
         "summary": run.summary,
         "trace": run_folder.records(run.trace),
-        "uploads": _text(np.packbits(run.uploads, axis=1)),
+        "uploads": _text(packed(run.uploads)),
         "theta": _text(run.theta),
     }
 
 
-def _unpacked(packed: dict[str, Any], config: RunConfig, number: int) -> Run:
-    summary, workers = packed["summary"], config.workers
-    masks = np.frombuffer(base64.b64decode(packed["uploads"]), np.uint8).reshape(summary["rounds"], -1)
-    theta = np.frombuffer(base64.b64decode(packed["theta"]), config.problem.dtype)
-    uploads = np.unpackbits(masks, axis=1, count=workers).astype(bool)
+def _read(told: dict[str, Any], config: RunConfig, number: int) -> Run:
+    """The way back."""
+    masks = np.frombuffer(base64.b64decode(told["uploads"]), np.uint8).reshape(told["summary"]["rounds"], -1)
+    uploads = unpacked(masks, config.workers)
+    theta = np.frombuffer(base64.b64decode(told["theta"]), config.problem.dtype)
     resolved = replica_config(config, number).resolved()
-    return Run(None, resolved, packed["manifest"], summary, run_folder.columns(packed["trace"]), uploads, theta)
+    return Run(None, resolved, told["manifest"], told["summary"], run_folder.columns(told["trace"]), uploads, theta)
 
 
 def _text(array: np.ndarray) -> str:

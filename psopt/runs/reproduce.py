@@ -69,15 +69,6 @@ class AfterUploads(Stopping):
         return super().reason(k, record, uploads, seconds, aggregate_norm)
 
 
-def check_methods(methods: str) -> list[str]:
-    """The names in a comma-separated list; raises `ConfigError` for one that is none."""
-    wanted = [name.strip() for name in methods.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in METHODS]
-    if unknown or not wanted:
-        raise ConfigError(f"--methods {methods!r}: expected a list of {', '.join(METHODS)}")
-    return wanted
-
-
 def check_free(out: Path) -> None:
     """Raises `ConfigError` when the folder holds a table already, or is none."""
     if out.exists() and not out.is_dir():

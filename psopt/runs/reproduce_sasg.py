@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psopt.config import parse
-from psopt.errors import ConfigError
 from psopt.runs.agreement import decided
 from psopt.runs.experiment import Plan, run
 from psopt.runs.folder import Run, is_done, load_run, write_json
@@ -38,25 +37,6 @@ PAPER = {
     "sgd": dict(zip(SEEDS, (69000, 66000, 55000, 61000, 59000), strict=True)) | {44: 56000},
 }
 """Uploads until the target, from the authors' logs."""
-
-
-def methods_of(text: str) -> list[str]:
-    """The names in a comma-separated list; raises `ConfigError` for one that is none."""
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
-    if not wanted or set(wanted) - set(ALGORITHMS):
-        raise ConfigError(f"--methods {text!r}: expected a list of {', '.join(ALGORITHMS)}")
-    return wanted
-
-
-def seeds_of(text: str) -> list[int]:
-    """The whole numbers in a comma-separated list; raises `ConfigError` for anything else."""
-    try:
-        seeds = [int(seed) for seed in text.split(",")]
-    except ValueError:
-        seeds = [-1]
-    if min(seeds) < 0:
-        raise ConfigError(f"--seeds {text!r}: expected whole numbers, as in 1,19,31")
-    return seeds
 
 
 def reproduce(

@@ -60,7 +60,7 @@ class Trace:
         if self._masks is None:
             self._kept.append(uploaded)
         else:
-            self._masks.write(np.packbits(uploaded, bitorder="little").tobytes())
+            self._masks.write(packed(uploaded[None]).tobytes())
 
     def record(self, record: Record) -> None:
         if self._lines is None:
@@ -86,8 +86,21 @@ class Trace:
 
 
 def read_uploads(path: Path, workers: int) -> np.ndarray:
-    """An ``uploads.bin`` as an array, shape (rounds, M), bool."""
-    width = (workers + 7) // 8
-    packed = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    rows = packed[: packed.size // width * width].reshape(-1, width)
+    """An ``uploads.bin`` as an array, shape (rounds, M), bool; a round that was cut off is left out."""
+    width = packed_width(workers)
+    content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    return unpacked(content[: content.size // width * width].reshape(-1, width), workers)
+
+
+def packed(uploads: np.ndarray) -> np.ndarray:
+    """Who uploaded, shape (rounds, M), bool, as bits: shape (rounds, `packed_width`), uint8."""
+    return np.packbits(uploads, axis=1, bitorder="little")
+
+
+def packed_width(workers: int) -> int:
+    return (workers + 7) // 8
+
+
+def unpacked(rows: np.ndarray, workers: int) -> np.ndarray:
+    """The way back."""
     return np.unpackbits(rows, axis=1, count=workers, bitorder="little").astype(bool)

@@ -91,8 +91,8 @@ def compare(label: str, dtype: str, table: Table, batch: int, rule: str, repeats
 
     def quick(number: int) -> np.ndarray:
         theta, kind = np.zeros(DIM, dtype), RULES[rule]
-        chosen = (rows[: number * batch], ends[: number + 1], step_sizes[:number])
-        problem.local_steps(steps.rule(*kind, DIM, theta.dtype), theta, *chosen, 1.0)
+        chosen = steps.Walk(rows[: number * batch], ends[: number + 1], step_sizes[:number])
+        problem.local_steps(steps.rule(*kind, DIM, theta.dtype), theta, chosen, 1.0)
         return theta
 
     def slow() -> np.ndarray:

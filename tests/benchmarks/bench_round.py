@@ -56,7 +56,8 @@ def bare_round_us(comm, dim, rounds):
     """Microseconds of a round of the hand-written loop."""
     from mpi4py import MPI
 
-    from psopt.problems.kernels.vector import descend, sum_rows
+    from psopt.problems.kernels.steps import descend
+    from psopt.problems.kernels.vector import sum_rows
     from psopt.transports.waiting import Patience
 
     def until(done):

@@ -13,8 +13,8 @@ at theta afterwards, in which a NaN or an infinity stays.
 # dense.py 37d00f6b62dc
 # links.py cd66843bcde0
 # rows.py f4e8eb714fd5
-# steps.py 748371a6facf
-# vector.py 892dc5421ea2
+# steps.py 947650239901
+# vector.py e3a5a2e059db
 
 import numpy as np
 from numba import njit

@@ -12,8 +12,8 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 # links.py cd66843bcde0
 # network.py caf804810b40
 # rows.py f4e8eb714fd5
-# steps.py 748371a6facf
-# vector.py 892dc5421ea2
+# steps.py 947650239901
+# vector.py e3a5a2e059db
 
 import math
 

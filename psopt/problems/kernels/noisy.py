@@ -7,7 +7,7 @@ the second ones.
 
 # links.py cd66843bcde0
 # noise.py 970a66248fcd
-# steps.py 748371a6facf
+# steps.py 947650239901
 
 import numpy as np
 from numba import njit

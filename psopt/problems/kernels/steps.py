@@ -1,11 +1,10 @@
-"""One step along a gradient, by momentum or AdamW, in one pass: the server's, and each local step of a worker.
+"""One step along a gradient, by descent, momentum or AdamW, in one pass: the server's, and each local one of a worker.
 
 Each element is computed without fastmath, so that whoever repeats a step on the same numbers has the same bits.
 Returned is always ||change||^2 as it was made, float64.
 """
 
 # links.py cd66843bcde0
-# vector.py 892dc5421ea2
 
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.links import FAST
-from psopt.problems.kernels.vector import descend
 
 DESCENT, MOMENTUM, ADAMW = range(3)
 _BLOCK = 2048
@@ -39,19 +37,64 @@ class Rule(NamedTuple):
     count: np.ndarray
 
 
+class Walk(NamedTuple):
+    """Many steps, one after the other: step s goes along the gradient of the samples rows[ends[s]:ends[s + 1]].
+
+    Attributes
+    ----------
+    rows : ndarray, shape (total,), int64
+    ends : ndarray, shape (steps + 1,), int64, rising from 0 to total
+    step_sizes : ndarray, shape (steps,), float64
+    """
+
+    rows: np.ndarray
+    ends: np.ndarray
+    step_sizes: np.ndarray
+
+
 def rule(kind: int, coefficients: tuple[float, ...], dim: int, dtype: np.dtype) -> Rule:
     """A rule that has made no step yet; its number is also that of the vectors it remembers."""
     return Rule(kind, np.array(coefficients, np.float64), np.zeros((kind, dim), dtype), np.zeros(1, np.int64))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def _heavy(velocity, momentum, gradient):
-    return momentum * velocity + gradient
+def _step(old, step_size, direction):
+    # The product and the difference are rounded one by one, here and on every other rank. fastmath=False is written
+    # out because Numba lets a function without the word inherit its caller's.
+    return old - step_size * direction
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def _step(old, step_size, direction):
-    return old - step_size * direction
+def _change(new, old):
+    # Without fastmath: (old - s g) - old must not become -s g.
+    return new - old
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def descend(theta, aggregate, step_size):
+    """theta <- theta - step_size * aggregate, both shape (d,); returns ||change||^2 as it was made, float64.
+
+    The step is rounded to theta's dtype first, so that theta equals NumPy's ``theta - step_size * aggregate``, bit for
+    bit; the change is new minus old after rounding, which is what a threshold is owed.
+    """
+    step = theta.dtype.type(step_size)
+    total = 0.0
+    for start in range(0, theta.size, _BLOCK):
+        part = 0.0
+        block, direction = theta[start : start + _BLOCK], aggregate[start : start + _BLOCK]
+        for j in range(block.size):  # over views: from 0, so that LLVM sees no index that could wrap around
+            old = block[j]
+            new = _step(old, step, direction[j])
+            block[j] = new
+            change = np.float64(_change(new, old))
+            part += change * change
+        total += part
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+def _heavy(velocity, momentum, gradient):
+    return momentum * velocity + gradient
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
@@ -62,11 +105,6 @@ def _average(old, beta, rest, new):
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 def _adapted(old, shrink, step_size, first, second, epsilon):
     return shrink * old - step_size * first / (np.sqrt(second) + epsilon)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def _change(new, old):
-    return new - old
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

@@ -79,41 +79,6 @@ def weigh_rows(stale, chosen, shares, out):
                 block[j] += share * row[j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def _step(old, step_size, direction):
-    # The product and the difference are rounded one by one, here and on every other rank. fastmath=False is written
-    # out because Numba lets a function without the word inherit its caller's.
-    return old - step_size * direction
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def _change(new, old):
-    # Without fastmath: (old - s g) - old must not become -s g.
-    return new - old
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def descend(theta, aggregate, step_size):
-    """theta <- theta - step_size * aggregate, both shape (d,); returns ||change||^2 as it was made, float64.
-
-    The step is rounded to theta's dtype first, so that theta equals NumPy's ``theta - step_size * aggregate``, bit for
-    bit; the change is new minus old after rounding, which is what a threshold is owed.
-    """
-    step = theta.dtype.type(step_size)
-    total = 0.0
-    for start in range(0, theta.size, _BLOCK):
-        part = 0.0
-        block, direction = theta[start : start + _BLOCK], aggregate[start : start + _BLOCK]
-        for j in range(block.size):  # over views: from 0, so that LLVM sees no index that could wrap around
-            old = block[j]
-            new = _step(old, step, direction[j])
-            block[j] = new
-            change = np.float64(_change(new, old))
-            part += change * change
-        total += part
-    return total
-
-
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def regularise(theta, scale, l2, out):
     """out <- scale * out + l2 * theta, both shape (d,); returns ||theta||^2, float64."""

@@ -36,7 +36,7 @@ def warm_vectors(dtype: str) -> None:
     vector.all_finite(a)
     vector.sum_rows(np.zeros((1, 1), dtype), b)
     vector.weigh_rows(np.zeros((1, 1), dtype), np.zeros(1, np.int64), np.ones(1, dtype), b)
-    vector.descend(a, b, 0.0)
+    steps.descend(a, b, 0.0)
 
 
 def warm_steps(dtype: str) -> None:

@@ -104,6 +104,15 @@ def test_the_product(config, out):
     assert (many[0].folder.name, many[-1].folder.name) == ("point-0000", "point-1000")
 
 
+def test_seeds_whose_replicas_would_overlap(config, out):
+    with pytest.raises(
+        ConfigError, match="with `repeat: 4` the seeds 5 and 7 have replicas in common, .*: keep them 4"
+    ):
+        points_of(config, axes_of(["seed=7,1,5", "workers=2,3"]), ["repeat=4"], out)
+    assert len(points_of(config, axes_of(["seed=9,1,5", "workers=2,3"]), ["repeat=4"], out)) == 6
+    assert len(points_of(config, axes_of(["seed=1,2", "repeat=1"]), [], out)) == 2
+
+
 def test_an_axis_inside_another_counts_wherever_it_stands(config, out):
     for grid in (["algorithm.step_size=0.1,0.2", "algorithm=gd,sgd"], ["algorithm=gd,sgd", "algorithm.step_size=0.1"]):
         for point in points_of(config, axes_of(grid), [], out):

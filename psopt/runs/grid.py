@@ -111,7 +111,23 @@ def points_of(path: Path, axes: Sequence[Axis], overrides: Sequence[str], out: P
             points.append(Point(number, of, given, config, out / f"point-{number:0{width}}"))
     if faults:
         raise ConfigError("\n".join(f"{_heading(named, of)}: {sentence}" for sentence, named in faults.items()))
+    _check_replicas(points)
     return points
+
+
+def _check_replicas(points: Sequence[Point]) -> None:
+    """Raises `ConfigError` where points that differ in the seed alone would have replicas in common."""
+    alike: dict[str, list[RunConfig]] = {}
+    for point in points:
+        others = {key: value for key, value in point.values.items() if key != "seed"}
+        alike.setdefault(repr(others), []).append(point.config)
+    for configs in alike.values():
+        for one, next_one in itertools.pairwise(sorted(configs, key=lambda config: config.seed)):
+            if one.seed < next_one.seed < one.seed + one.repeat:
+                raise ConfigError(
+                    f"--grid seed: with `repeat: {one.repeat}` the seeds {one.seed} and {next_one.seed} have replicas "
+                    f"in common, which run with the seeds from these on: keep them {one.repeat} apart"
+                )
 
 
 def _as_overrides(axes: Sequence[Axis], values: Sequence[Any]) -> list[str]:

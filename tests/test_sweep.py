@@ -105,9 +105,8 @@ def test_the_product(config, out):
 
 
 def test_seeds_whose_replicas_would_overlap(config, out):
-    with pytest.raises(
-        ConfigError, match="with `repeat: 4` the seeds 5 and 7 have replicas in common, .*: keep them 4"
-    ):
+    said = r"with `repeat: 4` the seeds 5 and 7 have replicas in common, .* keep them 4 apart"
+    with pytest.raises(ConfigError, match=said):
         points_of(config, axes_of(["seed=7,1,5", "workers=2,3"]), ["repeat=4"], out)
     assert len(points_of(config, axes_of(["seed=9,1,5", "workers=2,3"]), ["repeat=4"], out)) == 6
     assert len(points_of(config, axes_of(["seed=1,2", "repeat=1"]), [], out)) == 2

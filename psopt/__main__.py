@@ -5,11 +5,11 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import os
-import signal
 import sys
 import traceback
 
-from psopt.launch import ONE_THREAD, told_rank, told_ranks
+from psopt import signals
+from psopt.launch import ONE_THREAD, told_rank
 
 
 def main() -> None:
@@ -24,7 +24,10 @@ def guarded() -> int:
     from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 
     first = told_rank() == 0
-    _mind_signals(first)
+    if first:
+        signals.answer()
+    else:
+        signals.pass_on()
     try:
         import click
 
@@ -50,20 +53,6 @@ def guarded() -> int:
     except BaseException:  # noqa: BLE001  (the guard is for everything)
         traceback.print_exc()
         return _end_job(1)
-
-
-def _mind_signals(first: bool) -> None:
-    """In a job, rank 0 answers signals for all: it writes down what was done, and ends the others."""
-    if told_ranks() is None:
-        return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt if first else signal.SIG_IGN)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # once is enough: let the run be written down
-    raise KeyboardInterrupt
 
 
 def _in_a_job() -> bool:

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
@@ -77,11 +77,17 @@ def environment() -> dict[str, str]:
     return {**wanted, **os.environ}
 
 
-def mpiexec(ranks: int, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> int:
+def mpiexec(
+    ranks: int,
+    arguments: Sequence[str],
+    extra: Mapping[str, str] | None = None,
+    ask: Callable[[], bool] = lambda: False,
+) -> int:
     """Runs ``python -m psopt ARGUMENTS`` on that many ranks and returns the job's exit code.
 
-    An interrupt or a termination is handed on once, and the job has a few seconds to end before it is killed; then
-    KeyboardInterrupt goes on.
+    An interrupt or a termination goes to ``ask``, which tells whether it could ask the job to end in good order; that
+    then takes as long as it does. If not, or when a second one comes, the job is terminated, and killed a few seconds
+    later. Then KeyboardInterrupt goes on.
     """
     command = [find_mpiexec(), "-n", str(ranks), sys.executable, "-m", "psopt", *arguments]
     handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,10 +99,14 @@ def mpiexec(ranks: int, arguments: Sequence[str], extra: Mapping[str, str] | Non
         )
         return job.wait()
     except KeyboardInterrupt:
-        for number in handed_on:
-            signal.signal(number, signal.SIG_IGN)
-        if job is not None:
-            _end(job)
+        try:
+            if job is not None and ask():
+                job.wait()
+        finally:
+            for number in handed_on:
+                signal.signal(number, signal.SIG_IGN)
+            if job is not None:
+                _end(job)
         raise
     finally:
         for number, handler in earlier.items():
@@ -104,6 +114,8 @@ def mpiexec(ranks: int, arguments: Sequence[str], extra: Mapping[str, str] | Non
 
 
 def _end(job: subprocess.Popen[bytes]) -> None:
+    if job.poll() is not None:
+        return
     job.send_signal(signal.SIGTERM)
     try:
         job.wait(END_WITHIN_S)

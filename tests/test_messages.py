@@ -17,9 +17,12 @@ from psopt.core.messages import (
     Failure,
     Frame,
     Hello,
+    Interrupt,
     KeepAlive,
     Kind,
     Message,
+    Save,
+    Saved,
     Skip,
     Stop,
     Upload,
@@ -65,6 +68,9 @@ ANY = {
     Kind.FAILURE: st.builds(Failure, int32, int64, int32, st.text(max_size=20), st.text(max_size=200)),
     Kind.STOP: st.builds(Stop, int64),
     Kind.KEEP_ALIVE: st.builds(KeepAlive, int64),
+    Kind.SAVE: st.builds(Save, int64),
+    Kind.SAVED: st.builds(Saved, int32, int64, st.text(max_size=200)),
+    Kind.INTERRUPT: st.builds(Interrupt, int32),
 }
 
 

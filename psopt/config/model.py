@@ -93,6 +93,26 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """When the whole state of a run is written into its folder, for `psopt resume`; always at its end, too, and when it
+    is interrupted.
+
+    Attributes
+    ----------
+    every_rounds : int, optional
+        Rounds from one checkpoint to the next.
+    every_seconds : float
+        Seconds after which one is due at the latest; more where writing takes more than a fiftieth of that.
+    keep : int
+        How many stay, the last ones; 0: none are written.
+    """
+
+    every_rounds: Annotated[int, Ge(1)] | None = None
+    every_seconds: Annotated[float, Gt(0)] = 60.0
+    keep: Annotated[int, Ge(0)] = 2
+
+
+@dataclass(frozen=True)
 class Debug:
     """Checks that cost time and change no result.
 
@@ -130,6 +150,7 @@ class RunConfig:
         Without it the run stops after 1000 rounds.
     trace : Trace
     timeouts : Timeouts
+    checkpoint : Checkpoint
     debug : Debug
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
@@ -151,6 +172,7 @@ class RunConfig:
     stop: Stop = field(default_factory=lambda: Stop(max_rounds=DEFAULT_ROUNDS))
     trace: Trace = field(default_factory=Trace)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
@@ -168,6 +190,7 @@ class RunConfig:
             "stop": _plain(self.stop),
             "trace": _plain(self.trace),
             "timeouts": _plain(self.timeouts),
+            "checkpoint": _plain(self.checkpoint),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,

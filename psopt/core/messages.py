@@ -37,6 +37,9 @@ class Kind(IntEnum):
     FAILURE = 7
     STOP = 8
     KEEP_ALIVE = 9
+    SAVE = 10
+    SAVED = 11
+    INTERRUPT = 12
 
 
 _BROADCAST, _UPLOAD = int(Kind.BROADCAST), int(Kind.UPLOAD)
@@ -140,9 +143,29 @@ class KeepAlive(NamedTuple):
     round: int
 
 
+class Interrupt(NamedTuple):
+    """Somebody has asked a rank other than the server's to end the run; comes unasked, like a failure."""
+
+    rank: int
+
+
+class Save(NamedTuple):
+    """Each rank is to write its part of the checkpoint of this round, the last one that has ended."""
+
+    round: int
+
+
+class Saved(NamedTuple):
+    """A rank's answer to `Save`: what it wrote, or why it could not, as the caller of the transport words it."""
+
+    rank: int
+    round: int
+    text: str
+
+
 _QUESTIONS = frozenset(What)
 
-Message = Hello | Broadcast | Upload | Skip | Evaluate | Value | Failure | Stop | KeepAlive
+Message = Hello | Broadcast | Upload | Skip | Evaluate | Value | Failure | Stop | KeepAlive | Save | Saved | Interrupt
 
 
 def mask_nbytes(workers: int) -> int:
@@ -270,6 +293,9 @@ _WRITTEN = {
     Failure: lambda x: (Kind.FAILURE, x.worker, x.round, 0, 0, 0.0, _text(x)),
     Stop: lambda x: (Kind.STOP, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     KeepAlive: lambda x: (Kind.KEEP_ALIVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
+    Save: lambda x: (Kind.SAVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
+    Interrupt: lambda x: (Kind.INTERRUPT, -1, 0, x.rank, 0, 0.0, NO_VECTOR),
+    Saved: lambda x: (Kind.SAVED, -1, x.round, x.rank, 0, 0.0, np.frombuffer(x.text.encode(), np.uint8)),
 }
 """Message -> kind, worker (of a broadcast: bytes of its mask), round, two integers, a number, an array."""
 
@@ -281,6 +307,9 @@ _READ = {
     int(Kind.FAILURE): lambda m, k, first, second, number, array: Failure(m, k, *_read_text(array)),
     int(Kind.STOP): lambda m, k, first, second, number, array: Stop(k),
     int(Kind.KEEP_ALIVE): lambda m, k, first, second, number, array: KeepAlive(k),
+    int(Kind.SAVE): lambda m, k, first, second, number, array: Save(k),
+    int(Kind.INTERRUPT): lambda m, k, first, second, number, array: Interrupt(first),
+    int(Kind.SAVED): lambda m, k, first, second, number, array: Saved(first, k, _decoded(array)),
 }
 """The way back, but for uploads, which come most often, and broadcasts, which have a mask beyond the array."""
 
@@ -307,6 +336,13 @@ def _read_evaluate(k: int, what: int, soon: int, theta: np.ndarray) -> Evaluate:
     if what not in _QUESTIONS:
         raise ProtocolError(f"an evaluation asks for {what}, which does not exist")
     return Evaluate(k, What(what), bool(soon), theta)
+
+
+def _decoded(array: np.ndarray) -> str:
+    try:
+        return array.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"a text of {array.nbytes} bytes cannot be read: {error}") from None
 
 
 def _text(message: Failure) -> np.ndarray:

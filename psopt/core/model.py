@@ -14,6 +14,8 @@ from psopt.algorithm import Algorithm
 class Model:
     """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker."""
 
+    SAVED = ("_aggregate", "_moments", "theta")
+
     def __init__(self, algorithm: Algorithm, theta: np.ndarray, samples: Sequence[int]) -> None:
         self.theta = theta.copy()
         self._algorithm = algorithm

@@ -1,6 +1,6 @@
 """Aggregators: how the server combines what it holds of each worker, the absent ones included."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -42,6 +42,7 @@ class Aggregator(Protocol):
 class _Dense:
     """``stale``, shape (M, dim), and its ``rows``: what each worker last said."""
 
+    SAVED = ("rows",)
     __slots__ = ("_absorb", "rows", "stale")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
@@ -70,6 +71,7 @@ class _Sparse:
     The sums have the bits of `_Dense`'s: in worker order, from zero.
     """
 
+    SAVED = ("_messages",)
     __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_written")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, codec: Codec) -> None:
@@ -121,13 +123,27 @@ def _held_nbytes(workers: int, sizes: Sequence[int], dtype: np.dtype, fill: floa
     return total + workers * codec.compressor.entries(sizes) * entry
 
 
+def row_of(tree: Any, load: Callable[[Any], Any], m: int, dim: int, dtype: np.dtype) -> np.ndarray:
+    """What a saved state holds of worker m, shape (dim,); ``load`` reads a part of the tree, and reads nothing else."""
+    held = tree["held"]
+    if "rows" in held:
+        return load(held["rows"][m])
+    row = np.zeros(dim, dtype)
+    topk.add_at(*load(held["_messages"][m]), row)
+    return row
+
+
 class _Sum:
     """``held``, and the sum of it; ``dirty`` when somebody has spoken since."""
 
+    SAVED = ("held",)
     __slots__ = ("dirty", "held", "total")
 
     def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, dirty: bool) -> None:
         self.held, self.total, self.dirty = held, np.zeros(dim, dtype=dtype), dirty
+
+    def resumed(self) -> None:
+        self.dirty = True
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,7 @@ class Lazy:
 class _Mean:
     """``held``; who ``spoke`` this round; the mean of these, once it is formed; the ``weights`` of all, shape (M,)."""
 
+    SAVED = ("held", "spoke")
     __slots__ = ("formed", "held", "spoke", "total", "weights")
 
     def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, weights: np.ndarray) -> None:
@@ -175,6 +192,9 @@ class _Mean:
         self.total = np.zeros(dim, dtype=dtype)
         self.spoke = np.zeros(weights.size, dtype=bool)
         self.formed = True
+
+    def resumed(self) -> None:
+        self.formed = False
 
 
 @dataclass(frozen=True)

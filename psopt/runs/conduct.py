@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import psopt
+from psopt import signals
 from psopt.config import RunConfig
 from psopt.core import downlink
-from psopt.core.messages import Evaluate, What
+from psopt.core.messages import Evaluate, Hello, What
 from psopt.core.server import Server
+from psopt.core.state import restored, state_of
 from psopt.errors import ConfigError, ProtocolError
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
+from psopt.runs.checkpoint import Checkpoints, Part, how_to_go_on
 from psopt.runs.folder import Run
+from psopt.runs.hosting import Facts
+from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import Record, Trace
@@ -26,28 +31,7 @@ from psopt.transports.base import Transport
 if TYPE_CHECKING:
     from psopt.runs.experiment import Plan
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What all workers agree on: theta's tensors, n_m of every worker, and the optional methods every problem has."""
-
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    shards: tuple[int, ...]
-    methods: tuple[str, ...]
-
-    @property
-    def samples(self) -> int:
-        """n, those of all workers."""
-        return sum(self.shards)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many numbers each tensor holds."""
-        return tuple(math.prod(shape) for _, shape in self.tensors)
-
-    @property
-    def dim(self) -> int:
-        return sum(self.sizes)
+INTERRUPTED = "interrupted"
 
 
 class Conductor:
@@ -66,6 +50,8 @@ class Conductor:
         Written into the folder as it is.
     compile_s : float
         Seconds that the kernels took to compile or load.
+    part : Part, optional
+        Rank 0's part of each checkpoint; without it none is written.
     """
 
     def __init__(
@@ -77,6 +63,7 @@ class Conductor:
         plan: "Plan",
         manifest: dict[str, Any],
         compile_s: float,
+        part: Part | None = None,
     ) -> None:
         self._config, self._facts, self._transport, self._rng = config, facts, transport, rng
         self._folder: Path | None = plan.folder
@@ -93,6 +80,9 @@ class Conductor:
         self._first_objective: float | None = None
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
+        self._resumed = plan.resumed
+        self._checkpoints = Checkpoints(plan.folder, config, manifest["ranks"], part) if part else None
+        self._course = self._resumed.course() if self._resumed else None
 
     @property
     def round(self) -> int:
@@ -101,18 +91,28 @@ class Conductor:
 
     def conduct(self, progress: Progress) -> Run:
         """Runs to the end and returns what came out; whatever happens, the folder tells."""
-        trace = Trace(self._folder)
+        with occupied(self._folder):
+            return self._conduct(progress)
+
+    def _conduct(self, progress: Progress) -> Run:
+        trace = Trace(self._folder, self._course and self._course["trace"])
         try:
             self._prepare(progress)
             reason = self._rounds(trace, progress)
             self._transport.stop(self.round)
+            if reason == INTERRUPTED:
+                raise KeyboardInterrupt
             self._warn(progress, reason)
             self._write(trace, "ok", reason)
+            if self._checkpoints:
+                self._checkpoints.thin()
         except KeyboardInterrupt:
-            self._write(trace, "stopped", "interrupted")
+            self._write(trace, "stopped", INTERRUPTED)
+            self._offer(progress)
             raise
         except BaseException as error:
             self._write(trace, f"failed: {_first_line(error)}", None)
+            self._offer(progress)
             raise
         finally:
             progress.close()
@@ -122,6 +122,12 @@ class Conductor:
         uploads = trace.uploads(config.workers)
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)
+
+    def _offer(self, progress: Progress) -> None:
+        """Says how a run that did not come to its end can go on."""
+        offer = how_to_go_on(self._folder) if self._checkpoints else None
+        if offer:
+            progress.warn(offer)
 
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
@@ -145,17 +151,56 @@ class Conductor:
             said = downlink.costs(config.algorithm, facts.sizes, self._dtype, config.workers)
             progress.say(f"psopt: downlink `changes`: {said}")
         hellos = transport.hellos()
-        if self._given is None and "initial" in facts.methods:
-            self._theta = reference.initial_theta(transport, facts.dim, self._dtype)
-        joint = None
-        if config.algorithm.needs_joint_smoothness:
-            joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
-        self._f_star = self._find_f_star()
-        lazy = config.downlink == "changes"
-        max_steps = config.stop.max_steps
-        self._server = Server(config.algorithm, self._theta, hellos, self._rng, joint, lazy, facts.tensors, max_steps)
+        if self._course:
+            self._go_on(hellos)
+            progress.say(f"psopt: goes on after round {self.round}")
+        else:
+            if self._given is None and "initial" in facts.methods:
+                self._theta = reference.initial_theta(transport, facts.dim, self._dtype)
+            joint = None
+            if config.algorithm.needs_joint_smoothness:
+                joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
+            self._f_star = self._find_f_star()
+            self._server = self._made(hellos, joint)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
         progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
+
+    def _made(self, hellos: list[Hello], joint: float | None) -> Server:
+        config = self._config
+        lazy, max_steps = config.downlink == "changes", config.stop.max_steps
+        row, tensors = config.algorithm, self._facts.tensors
+        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps)
+
+    def _go_on(self, hellos: list[Hello]) -> None:
+        """Takes the state of the checkpoint; what only greets or asks anew is not booked again."""
+        course, ledger = self._course, self._transport.ledger
+        known = [hello._replace(smoothness=own) for hello, own in zip(hellos, course["smoothness"], strict=True)]
+        self._server = restored(self._made(known, course["joint_smoothness"]), self._resumed.server_state())
+        began_with = replace(ledger.wire)
+        restored(ledger, course["ledger"])
+        ledger.wire.add(began_with)
+        self._first_objective = course["first_objective"]
+        self._f_star = course["f_star"]
+        self._last = Record(**course["last"])
+        if self._f_star is None and self._config.stop.gap is not None:
+            self._f_star = self._find_f_star()
+
+    def _state(self, trace: Trace) -> dict[str, Any]:
+        """What a checkpoint holds of the run beside the server and the workers."""
+        server, transport = self._server, self._transport
+        return {
+            "ledger": state_of(transport.ledger),
+            "trace": {name: list(place) for name, place in trace.places().items()},
+            "smoothness": server.smoothness.tolist(),
+            "joint_smoothness": server.joint_smoothness,
+            "initial_step": server.initial_step_size,
+            "f_star": self._f_star,
+            "first_objective": self._first_objective,
+            "last": asdict(self._last),
+            "elapsed_s": perf_counter() - self._began,
+            "computed_s": transport.computed_s - self._overhead[0],
+            "waited_s": transport.waited_s - self._overhead[1],
+        }
 
     def _find_f_star(self) -> float | None:
         config, facts = self._config, self._facts
@@ -177,33 +222,50 @@ class Conductor:
         return None if config.f_star == "none" else config.f_star
 
     def _rounds(self, trace: Trace, progress: Progress) -> str:
-        config, server, transport = self._config, self._server, self._transport
+        config, server, transport, checkpoints = self._config, self._server, self._transport, self._checkpoints
         self._overhead = (transport.computed_s, transport.waited_s)
         self._began = perf_counter()
-        ledger, every, stopping = transport.ledger, config.trace.every, self._stopping
-        counts_uploads = config.stop.max_uploads is not None
-        self._record(trace, progress)
-        while True:
-            message = server.begin()
-            if message is None:
-                transport.idle()
-            else:
-                transport.exchange(message, server.receive)
-            server.finish()
-            k = server.round
-            trace.round(server.uploaded)
-            if config.debug.check_mirror:
-                self._check_mirrors(k)
-            record = self._record(trace, progress) if k % every == 0 else None
-            uploads = ledger.totals().uploads if counts_uploads else 0
-            reason = stopping.reason(k, record, uploads, perf_counter() - self._began, server.aggregate_norm)
-            if server.over and not reason:
-                reason = "max_steps" if server.local_steps == config.stop.max_steps else "plan"
-            if reason:
-                break
-        if k % every:
+        every, reason = config.trace.every, None
+        if self._course:
+            self._began -= self._course["elapsed_s"]
+            self._overhead = (
+                transport.computed_s - self._course["computed_s"],
+                transport.waited_s - self._course["waited_s"],
+            )
+            reason = self._reason(self._last if self._last.round == server.round else None)
+        else:
             self._record(trace, progress)
+        with signals.heeded() as wish:
+            while not reason:
+                message = server.begin()
+                if message is None:
+                    transport.idle()
+                else:
+                    transport.exchange(message, server.receive)
+                server.finish()
+                k = server.round
+                trace.round(server.uploaded)
+                if config.debug.check_mirror:
+                    self._check_mirrors(k)
+                reason = self._reason(self._record(trace, progress) if k % every == 0 else None)
+                if wish.granted() and not reason:
+                    reason = INTERRUPTED
+                if checkpoints and (reason or checkpoints.due(k)):
+                    checkpoints.write(k, transport, server, self._state(trace), reason)
+            # After the checkpoint, because a run that goes on from there makes no record here.
+            if server.round % every:
+                self._record(trace, progress)
         self._ended = perf_counter()
+        return reason
+
+    def _reason(self, record: Record | None) -> str | None:
+        """Why the run is over with the present round, if it is; ``record`` is that of the round, if there is one."""
+        server, stop = self._server, self._config.stop
+        uploads = self._transport.ledger.totals().uploads if stop.max_uploads is not None else 0
+        elapsed = perf_counter() - self._began
+        reason = self._stopping.reason(server.round, record, uploads, elapsed, server.aggregate_norm)
+        if server.over and not reason:
+            reason = "max_steps" if server.local_steps == stop.max_steps else "plan"
         return reason
 
     def _record(self, trace: Trace, progress: Progress) -> Record:

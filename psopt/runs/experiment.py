@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from psopt import problems
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica
-from psopt.core.worker import Aside, Worker
+from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
@@ -27,20 +27,22 @@ from psopt.problems.check import check_problem
 from psopt.problems.tensors import tensors_of
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together, told
-from psopt.runs.conduct import Conductor, Facts
+from psopt.runs.checkpoint import Checkpoint, Part
+from psopt.runs.conduct import Conductor
 from psopt.runs.folder import Run
+from psopt.runs.hosting import REORDER, SELECTION, Facts, Shard, generator, hosted
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import packed, packed_width, unpacked
+from psopt.transports.base import hosted_by
 from psopt.transports.inprocess import InProcess
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
 METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
-WORK, SELECTION, REORDER, INITIAL = range(4)
 T = TypeVar("T")
 
 
@@ -67,6 +69,10 @@ class Plan:
         Whether a run that went wrong is warned of.
     read : callable, optional
         Reads the data source, for runs that share it.
+    resumed : Checkpoint, optional
+        Where the run goes on from; then the folder holds its beginning.
+    again : bool
+        The folder holds the beginning of a run with ``repeat``: replicas that need not run again.
     """
 
     config: RunConfig
@@ -78,11 +84,8 @@ class Plan:
     quiet: bool = False
     warns: bool = True
     read: Reader | None = None
-
-
-def generator(seed: int, *purpose: int) -> np.random.Generator:
-    """The random numbers of one purpose (and one worker), the same wherever it lives."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
+    resumed: Checkpoint | None = None
+    again: bool = False
 
 
 def simulate(plan: Plan, reorder: bool = False) -> Run:
@@ -95,25 +98,23 @@ def simulate(plan: Plan, reorder: bool = False) -> Run:
 
 def _prepare(plan: Plan) -> float:
     """Compiles what a run in this process will call; returns the seconds it took."""
-    return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))[0]), not plan.quiet)
+    return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))), not plan.quiet)
 
 
 def _simulate(plan: Plan, reorder: bool) -> Run:
     config = plan.config
-    if plan.folder:
-        run_folder.check_free(plan.folder)
+    _check_folder(plan)
     members = range(config.workers)
-    tables, held_out = _load(plan, members)
-    compile_s = ready(config, _is_sparse(tables), not plan.quiet)
-    mine = _build(plan, tables, _samples(tables), "in process")
+    shards = _load(plan, members)
+    compile_s = ready(config, _is_sparse(shards), not plan.quiet)
+    mine = _build(plan, shards, _samples(shards), "in process")
     facts = _common_facts([_facts(mine)])
-    workers = _workers(config, mine, held_out, facts)
-    transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
+    workers, replica = hosted(config, mine, shards, facts, plan.resumed)
+    transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, replica)
     _check_theta(plan, facts)
-    manifest = run_folder.manifest(config.sha256(), 1, [], None)
-    if plan.folder:
-        run_folder.create(plan.folder, config.to_yaml(), manifest)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
+    manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
+    part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
     return conductor.conduct(Progress.of(config, plan.quiet))
 
 
@@ -131,7 +132,7 @@ def run(plan: Plan, link: "Link") -> Run:
 
 
 def _run(plan: Plan, link: "Link") -> Run:
-    from psopt.transports.mpi import hosted_by, library
+    from psopt.transports.mpi import library
 
     config, start_s = plan.config, plan.config.timeouts.start_s
     if link.size < 2:
@@ -147,23 +148,53 @@ def _run(plan: Plan, link: "Link") -> Run:
         return agreed(link, start_s, do)
 
     _check_same_call(plan, link)
-    step(lambda: run_folder.check_free(plan.folder) if first and plan.folder else None)
+    step(lambda: _check_folder(plan) if first else None)
     members = hosted_by(link.rank, config.workers, link.size)
-    tables, held_out = step(lambda: _load(plan, members) if members else ({}, {}))
-    loaded = link.gather([_samples(tables), _is_sparse(tables)], start_s)
+    shards = step(lambda: _load(plan, members) if members else {})
+    loaded = link.gather([_samples(shards), _is_sparse(shards)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
     compile_s = step(lambda: ready(config, sparse, not plan.quiet) if first else 0.0)
     step(lambda: ready(config, sparse, False) if members else 0.0)
-    mine = step(lambda: _build(plan, tables, total, f"rank {link.rank} on {link.host}"))
+    mine = step(lambda: _build(plan, shards, total, f"rank {link.rank} on {link.host}"))
     described = link.gather(_facts(mine), start_s)
     facts = step(lambda: _common_facts(described))
     step(lambda: _check_theta(plan, facts))
+    workers, replica = step(lambda: hosted(config, mine, shards, facts, plan.resumed))
+    part = _part(plan, link.rank, workers, shards)
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
-    step(lambda: run_folder.create(plan.folder, config.to_yaml(), manifest) if first and plan.folder else None)
-    outcome = _lead(plan, link, facts, manifest, compile_s) if first else _serve(plan, link, mine, held_out, facts)
+    manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
+    if first:
+        outcome = _lead(plan, link, facts, manifest, compile_s, part)
+    else:
+        outcome = _serve(plan, link, workers, replica, facts, part)
     return _share_outcome(plan, link, facts.dim, outcome)
+
+
+def _check_folder(plan: Plan) -> None:
+    """Raises `ConfigError` when the folder is no place for this run."""
+    if plan.folder and not plan.resumed:
+        run_folder.check_free(plan.folder)
+
+
+def _open_folder(plan: Plan, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Makes the folder, or what is to change in it when a run goes on; returns the manifest as it stands there."""
+    if plan.folder is None:
+        return manifest
+    if plan.resumed is None:
+        run_folder.create(plan.folder, plan.config.to_yaml(), manifest)
+        return manifest
+    return run_folder.reopen(plan.folder, plan.config.to_yaml(), manifest, round=plan.resumed.round)
+
+
+def _part(plan: Plan, rank: int, workers: Sequence[Worker], shards: Mapping[int, Shard]) -> Part | None:
+    """This rank's part of each checkpoint. None are written of runs without a folder, and of those whose end no config
+    can tell.
+    """
+    if plan.folder is None or plan.config.checkpoint.keep == 0 or plan.stopping is not None:
+        return None
+    return Part(plan.folder, rank, workers, shards)
 
 
 def _check_same_call(plan: Plan, link: "Link") -> None:
@@ -189,7 +220,7 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
 
 
 def _lead(
-    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float
+    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float, part: Part | None
 ) -> Run | ConfigError | IncompatibleParts:
     """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised."""
     from psopt.transports.mpi_server import ServerEnd
@@ -197,7 +228,8 @@ def _lead(
     config = plan.config
     sizes, lazy = _sizes(config, facts), config.downlink == "changes"
     transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
+    rng = generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
     try:
         return conductor.conduct(Progress.of(config, plan.quiet))
     except (ConfigError, IncompatibleParts) as error:
@@ -206,14 +238,13 @@ def _lead(
 
 
 def _serve(
-    plan: Plan, link: "Link", mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
+    plan: Plan, link: "Link", workers: Sequence[Worker], replica: Replica | None, facts: Facts, part: Part | None
 ) -> None:
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
-    sizes = _sizes(config, facts)
-    workers, replica = _workers(config, mine, held_out, facts), _replica(config, facts)
-    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
+    save = part.told if part else None
+    WorkerEnd(link, workers, config.workers, *_sizes(config, facts), config.timeouts, replica, save).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigError | IncompatibleParts | None) -> Run:
@@ -237,37 +268,30 @@ def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigErro
     return Run(None, plan.config.resolved(), {}, content, {}, unpacked(masks, workers), theta)
 
 
-def _replica(config: RunConfig, facts: Facts) -> Replica | None:
-    """This rank's copy of the server's model, where the downlink is lazy."""
-    if config.downlink == "theta":
-        return None
-    return Replica(config.algorithm, facts.dim, np.dtype(config.problem.dtype), facts.shards)
-
-
-def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[int, Table | None]]:
-    """Each member's shard, and its share of the test rows."""
+def _load(plan: Plan, members: Sequence[int]) -> dict[int, Shard]:
+    """What each member is given to work on."""
     config = plan.config
     shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
-    return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
+    return {m: Shard(shards.shard(m), shards.held_out(m)) for m in members}
 
 
-def _samples(tables: Mapping[int, Table]) -> int:
-    return sum(table.samples for table in tables.values())
+def _samples(shards: Mapping[int, Shard]) -> int:
+    return sum(shard.rows.samples for shard in shards.values())
 
 
-def _is_sparse(tables: Mapping[int, Table]) -> bool:
-    return any(isinstance(table.features, CSR) for table in tables.values())
+def _is_sparse(shards: Mapping[int, Shard]) -> bool:
+    return any(isinstance(shard.rows.features, CSR) for shard in shards.values())
 
 
-def _build(plan: Plan, tables: Mapping[int, Table], total: int, where: str) -> dict[int, Problem]:
+def _build(plan: Plan, shards: Mapping[int, Shard], total: int, where: str) -> dict[int, Problem]:
     """f_m for each table; a user's own class is checked on the first. What its code raises is headed by the worker."""
     config = plan.config
     kind = plan.problem or config.problem.kind
     built: dict[int, Problem] = {}
-    for m, table in tables.items():
+    for m, shard in shards.items():
         try:
             share = Share(m, config.workers, total)
-            problem = problems.build(kind, table, share, config.problem.dtype, config.problem.options)
+            problem = problems.build(kind, shard.rows, share, config.problem.dtype, config.problem.options)
             if kind not in problems.PROBLEMS and not built:
                 check_problem(problem, np.random.default_rng(0), config.problem.dtype)
         except (ConfigError, IncompatibleParts):
@@ -298,28 +322,6 @@ def _check_needs(config: RunConfig, problem: Problem) -> None:
             f"work `{config.algorithm.name('work')}` cannot be used with problem `{config.problem.kind}`, because that "
             f"has no method `{missing[0]}`"
         )
-
-
-def _workers(
-    config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
-) -> list[Worker]:
-    dtype, seed = np.dtype(config.problem.dtype), config.seed
-    weights = config.algorithm.aggregator.weights(facts.shards)
-
-    def worker(m: int, problem: Problem) -> Worker:
-        test = held_out[m]
-
-        def initial() -> np.ndarray:
-            return problem.initial(generator(seed, INITIAL))
-
-        def score(theta: np.ndarray) -> tuple[float, int, int]:
-            return *problem.score(theta, test), test.samples
-
-        aside = Aside(initial if m == 0 and hasattr(problem, "initial") else None, score if test is not None else None)
-        rng = generator(seed, WORK, m)
-        return Worker(m, config.workers, config.algorithm, problem, dtype, rng, aside, weights[m])
-
-    return [worker(m, problem) for m, problem in mine.items()]
 
 
 def _facts(mine: Mapping[int, Problem]) -> dict[str, Any]:

@@ -14,6 +14,18 @@ from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
 from psopt.errors import PsoptError
 
+SERVER = 0
+
+
+def rank_of(m: int, ranks: int) -> int:
+    """The rank worker m lives on."""
+    return 1 + m % (ranks - 1)
+
+
+def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
+    """The workers that live on a rank; none on the server's."""
+    return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -53,6 +65,12 @@ class Transport(Protocol):
 
     def idle(self) -> None:
         """A round in which nobody is asked; keeps those who wait from losing patience."""
+        ...
+
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
+        """Lets every rank that hosts workers write its part of the checkpoint of round k, does ``own`` meanwhile, and
+        returns what each says of its part; nothing where the workers live in this process.
+        """
         ...
 
     def stop(self, k: int) -> None:

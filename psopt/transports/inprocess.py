@@ -83,6 +83,10 @@ class InProcess:
     def idle(self) -> None:
         return None
 
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
+        own()
+        return {}
+
     def stop(self, k: int) -> None:
         self.ledger.down(Stop(k), None)
 

@@ -21,23 +21,13 @@ from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
 
 from psopt.core.messages import HEADER_NBYTES  # noqa: E402
 from psopt.errors import ConfigError, ProtocolError  # noqa: E402
+from psopt.transports.base import SERVER  # noqa: E402
 from psopt.transports.waiting import done_within, sleep_precisely  # noqa: E402
 
-SERVER = 0
 LARGEST_NBYTES = 2**31 - 1
 FORWARDING_S = 0.2
 JOIN_S = 60.0
 PERSISTENT_COLLECTIVES = MPI.VERSION >= 4
-
-
-def rank_of(m: int, ranks: int) -> int:
-    """The rank worker m lives on."""
-    return 1 + m % (ranks - 1)
-
-
-def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
-    """The workers that live on a rank; none on the server's."""
-    return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
 
 
 class Link:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from psopt import signals
 from psopt.core.downlink import Replica
 from psopt.core.messages import (
     HEADER_NBYTES,
@@ -17,8 +18,11 @@ from psopt.core.messages import (
     Evaluate,
     Failure,
     Frame,
+    Interrupt,
     Kind,
     Message,
+    Save,
+    Saved,
     Stop,
     Value,
     mask_nbytes,
@@ -26,8 +30,8 @@ from psopt.core.messages import (
 )
 from psopt.core.worker import Worker
 from psopt.errors import ProtocolError
-from psopt.transports.base import Timeouts, what_failed
-from psopt.transports.mpi import MPI, SERVER, Link, answer_nbytes, check_size
+from psopt.transports.base import SERVER, Timeouts, what_failed
+from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
 from psopt.transports.waiting import Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
@@ -52,6 +56,8 @@ class WorkerEnd:
     timeouts : Timeouts
     replica : Replica, optional
         What the lazy downlink needs at this end.
+    save : callable, optional
+        Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
     """
 
     def __init__(
@@ -64,11 +70,12 @@ class WorkerEnd:
         payload_nbytes: int,
         timeouts: Timeouts,
         replica: Replica | None = None,
+        save: Callable[[int], str] | None = None,
     ) -> None:
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
-        self._replica = replica
+        self._replica, self._save = replica, save
         collective = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
         single = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers))
         self._frames = [Frame(np.empty(size, dtype=np.uint8)) for size in (collective, single)]
@@ -82,6 +89,7 @@ class WorkerEnd:
         self._channel = COLLECTIVE
         self._round = 0
         self._at_work = -1
+        self._passed_on = False
 
     def serve(self) -> None:
         """Answers until the server stops the run. An exception of a worker is reported to the server, then raised."""
@@ -113,6 +121,8 @@ class WorkerEnd:
                 self._answer(asked, Worker.handle, message, Kind.BROADCAST)
             elif kind is Evaluate:
                 self._answer(self._workers, Worker.evaluate, message, Kind.EVALUATE)
+            elif kind is Save:
+                self._tell(Saved(self._link.rank, message.round, self._save(message.round)), Kind.SAVE)
             elif kind is Stop:
                 return self._leave()
             self._receives[channel].Start()  # only now: the message, a view of its buffer, has been dealt with
@@ -159,11 +169,14 @@ class WorkerEnd:
         if test():
             return likely
         patience = Patience(self._timeouts.idle_s)
+        self._pass_on()
         looks = 0
         while True:
             looks += 1
             if looks & 3 == 0 and test_other():
                 return other
+            if patience.resting:
+                self._pass_on()
             if not patience.pause():
                 raise ProtocolError(
                     f"rank {self._link.rank} on {self._link.host} had no word from the server for "
@@ -178,6 +191,19 @@ class WorkerEnd:
         if not outbox.empty():
             self._complete(outbox)
         outbox.send(message, question)
+
+    def _pass_on(self) -> None:
+        """Tells the server, once, when this rank was asked to end."""
+        if signals.asked() and not self._passed_on:
+            self._passed_on = True
+            self._tell(Interrupt(self._link.rank), Kind.FAILURE)
+
+    def _tell(self, message: Saved | Interrupt, tag: Kind) -> None:
+        """Sends what is none of the workers' answers, and waits until it has left."""
+        outbox = _Outbox(self._comm, nbytes(message))
+        outbox.send(message, tag)
+        self._complete(outbox)
+        outbox.free()
 
     def _complete(self, outbox: "_Outbox") -> None:
         timeout_s = self._timeouts.round_s

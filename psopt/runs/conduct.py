@@ -14,13 +14,13 @@ from psopt.config import RunConfig
 from psopt.core import downlink
 from psopt.core.messages import Evaluate, What
 from psopt.core.server import Server
-from psopt.errors import ConfigError, ProtocolError
+from psopt.errors import CannotWrite, ConfigError, ProtocolError
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
-from psopt.runs.trace import Record, Trace
+from psopt.runs.trace import Record, Trace, unwritable
 from psopt.transports.base import Transport
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Conductor:
         self._first_objective: float | None = None
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
+        self._stopped = False
 
     @property
     def round(self) -> int:
@@ -105,14 +106,17 @@ class Conductor:
         try:
             self._prepare(progress)
             reason = self._rounds(trace, progress)
-            self._transport.stop(self.round)
+            self.stop()
             self._warn(progress, reason)
             self._write(trace, "ok", reason)
         except KeyboardInterrupt:
-            self._write(trace, "stopped", "interrupted")
+            self._write_end(trace, "stopped", "interrupted", progress)
+            raise
+        except CannotWrite as error:
+            self._write_end(trace, f"failed: {_first_line(error)}", None)
             raise
         except BaseException as error:
-            self._write(trace, f"failed: {_first_line(error)}", None)
+            self._write_end(trace, f"failed: {_first_line(error)}", None, progress)
             raise
         finally:
             progress.close()
@@ -122,6 +126,12 @@ class Conductor:
         uploads = trace.uploads(config.workers)
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)
+
+    def stop(self) -> None:
+        """Ends the conversation with the workers, once."""
+        if not self._stopped:
+            self._stopped = True
+            self._transport.stop(self.round)
 
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
@@ -264,10 +274,27 @@ class Conductor:
     def _write(self, trace: Trace, status: str, reason: str | None) -> None:
         """Closes the trace and writes theta and the summary, if there is a folder."""
         trace.close()
-        if self._folder:
-            theta = self._server.theta if self._server else self._theta
+        if not self._folder:
+            return
+        theta = self._server.theta if self._server else self._theta
+        try:
             np.save(self._folder / "theta.npy", theta)
             run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
+
+    def _write_end(self, trace: Trace, status: str, reason: str | None, progress: Progress | None = None) -> None:
+        """Writes what can be written while an error is on its way, which must get through; ``progress`` tells what
+        cannot, where the error itself does not.
+        """
+        told = progress is None
+        for write in (trace.close, lambda: self._write(trace, status, reason)):
+            try:
+                write()
+            except CannotWrite as error:
+                if not told:
+                    progress.warn(str(error))
+                    told = True
 
     def _summary(self, theta: np.ndarray, status: str, reason: str | None) -> dict[str, Any]:
         config, facts, last = self._config, self._facts, self._last

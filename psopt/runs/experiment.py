@@ -21,13 +21,14 @@ from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Aside, Worker
 from psopt.data import CSR, Reader, Table, open_shards
-from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
 from psopt.problems.tensors import tensors_of
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together, told
 from psopt.runs.conduct import Conductor, Facts
+from psopt.runs.faults import SERVER, Faults, announce
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
@@ -103,18 +104,24 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     if plan.folder:
         run_folder.check_free(plan.folder)
     members = range(config.workers)
+    faults = Faults(config, [SERVER, *members], "in process", members)
+    announce(config)
+    faults.start_up()
     tables, held_out = _load(plan, members)
     compile_s = ready(config, _is_sparse(tables), not plan.quiet)
     mine = _build(plan, tables, _samples(tables), "in process")
     facts = _common_facts([_facts(mine)])
     workers = _workers(config, mine, held_out, facts)
-    transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
+    order = generator(config.seed, REORDER) if reorder else None
+    transport = faults.around(InProcess(workers, order, _replica(config, facts), faults.handle))
     _check_theta(plan, facts)
     manifest = run_folder.manifest(config.sha256(), 1, [], None)
     if plan.folder:
         run_folder.create(plan.folder, config.to_yaml(), manifest)
     conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
-    return conductor.conduct(Progress.of(config, plan.quiet))
+    done = conductor.conduct(Progress.of(config, plan.quiet))
+    faults.end()
+    return done
 
 
 def run(plan: Plan, link: "Link") -> Run:
@@ -131,7 +138,7 @@ def run(plan: Plan, link: "Link") -> Run:
 
 
 def _run(plan: Plan, link: "Link") -> Run:
-    from psopt.transports.mpi import hosted_by, library
+    from psopt.transports.mpi import hosted_by, library, rank_of
 
     config, start_s = plan.config, plan.config.timeouts.start_s
     if link.size < 2:
@@ -149,7 +156,16 @@ def _run(plan: Plan, link: "Link") -> Run:
     _check_same_call(plan, link)
     step(lambda: run_folder.check_free(plan.folder) if first and plan.folder else None)
     members = hosted_by(link.rank, config.workers, link.size)
-    tables, held_out = step(lambda: _load(plan, members) if members else ({}, {}))
+    homes = [rank_of(m, link.size) for m in range(config.workers)]
+    faults = Faults(config, [SERVER] if first else members, f"rank {link.rank} on {link.host}", homes)
+    if first:
+        announce(config)
+
+    def load() -> tuple[dict[int, Table], dict[int, Table | None]]:
+        faults.start_up()
+        return _load(plan, members) if members else ({}, {})
+
+    tables, held_out = step(load)
     loaded = link.gather([_samples(tables), _is_sparse(tables)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
@@ -162,7 +178,11 @@ def _run(plan: Plan, link: "Link") -> Run:
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     step(lambda: run_folder.create(plan.folder, config.to_yaml(), manifest) if first and plan.folder else None)
-    outcome = _lead(plan, link, facts, manifest, compile_s) if first else _serve(plan, link, mine, held_out, facts)
+    if first:
+        outcome = _lead(plan, link, facts, manifest, compile_s, faults)
+    else:
+        outcome = _serve(plan, link, mine, held_out, facts, faults)
+    faults.end()
     return _share_outcome(plan, link, facts.dim, outcome)
 
 
@@ -189,37 +209,45 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
 
 
 def _lead(
-    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float
-) -> Run | ConfigError | IncompatibleParts:
-    """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised."""
+    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float, faults: Faults
+) -> Run | PsoptError:
+    """Rank 0's part. The user's own mistakes, and a full disk, end the conversation in good order and are returned,
+    not raised.
+    """
     from psopt.transports.mpi_server import ServerEnd
 
     config = plan.config
     sizes, lazy = _sizes(config, facts), config.downlink == "changes"
     transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
+    transport = faults.around(transport)
     conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
     try:
         return conductor.conduct(Progress.of(config, plan.quiet))
-    except (ConfigError, IncompatibleParts) as error:
-        transport.stop(conductor.round)
+    except (ConfigError, IncompatibleParts, CannotWrite) as error:
+        conductor.stop()
         return error
 
 
 def _serve(
-    plan: Plan, link: "Link", mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
+    plan: Plan,
+    link: "Link",
+    mine: Mapping[int, Problem],
+    held_out: Mapping[int, Table | None],
+    facts: Facts,
+    faults: Faults,
 ) -> None:
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
     sizes = _sizes(config, facts)
     workers, replica = _workers(config, mine, held_out, facts), _replica(config, facts)
-    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
+    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica, faults.handle).serve()
 
 
-def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigError | IncompatibleParts | None) -> Run:
+def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError | None) -> Run:
     """Rank 0's run, or its error, on every rank."""
     start_s = plan.config.timeouts.start_s
-    if isinstance(outcome, ConfigError | IncompatibleParts):
+    if isinstance(outcome, PsoptError):
         link.share([told(outcome), None], start_s)
         raise together(outcome)
     if outcome is not None:

@@ -6,6 +6,7 @@ each of which has a folder of its own in it, and ``uploads.npy`` stands for ``up
 """
 
 import datetime
+import errno
 import itertools
 import json
 import os
@@ -22,9 +23,10 @@ import numpy as np
 import psopt
 from psopt.config import yaml_source
 from psopt.errors import ConfigError
-from psopt.runs.trace import packed, read_uploads
+from psopt.runs.trace import packed, read_uploads, unwritable
 
 SCHEMA = 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.npy", "summary.json")
 
 
@@ -67,6 +69,8 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
     except FileExistsError:
         raise ConfigError(f"--out {folder} already holds a run: choose another folder") from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise unwritable(folder, error) from None
         raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
 
 
@@ -78,8 +82,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def manifest(config_sha256: str, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from psopt.errors import CannotWrite
+
 FLUSH_EVERY_S = 1.0
 
 
@@ -59,30 +61,48 @@ class Trace:
         """``uploaded``, shape (M,), bool: who uploaded in the round that ended."""
         if self._masks is None:
             self._kept.append(uploaded)
-        else:
+            return
+        try:
             self._masks.write(packed(uploaded[None]).tobytes())
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
 
     def record(self, record: Record) -> None:
         if self._lines is None:
             self.records.append(record)
             return
-        self._lines.write(json.dumps(asdict(record), allow_nan=False) + "\n")
-        now = time.monotonic()
-        if now - self._flushed > FLUSH_EVERY_S:
-            self._flushed = now
-            self._lines.flush()
-            self._masks.flush()
+        try:
+            self._lines.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+            now = time.monotonic()
+            if now - self._flushed > FLUSH_EVERY_S:
+                self._flushed = now
+                self._lines.flush()
+                self._masks.flush()
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
 
     def close(self) -> None:
+        """Closes both files, whatever happens to one; what is in them stays."""
+        failure = None
         for file in (self._lines, self._masks):
-            if file:
-                file.close()
+            try:
+                if file:
+                    file.close()
+            except OSError as error:
+                failure = error
+        if failure:
+            raise unwritable(self._folder, failure)
 
     def uploads(self, workers: int) -> np.ndarray:
         """Who uploaded, shape (rounds, M), bool; read back from the folder if there is one."""
         if self._folder:
             return read_uploads(self._folder / "uploads.bin", workers)
         return np.array(self._kept, dtype=bool).reshape(-1, workers)
+
+
+def unwritable(folder: Path, error: OSError) -> CannotWrite:
+    """What to raise for a file of a run folder that cannot be written."""
+    return CannotWrite(f"psopt: the run folder {folder} cannot be written: {error.strerror or error}")
 
 
 def read_uploads(path: Path, workers: int) -> np.ndarray:

@@ -19,13 +19,15 @@ from psopt.core.messages import (
     Frame,
     Kind,
     Message,
+    Skip,
     Stop,
+    Upload,
     Value,
     mask_nbytes,
     nbytes,
 )
 from psopt.core.worker import Worker
-from psopt.errors import ProtocolError
+from psopt.errors import DeadlinePassed
 from psopt.transports.base import Timeouts, what_failed
 from psopt.transports.mpi import MPI, SERVER, Link, answer_nbytes, check_size
 from psopt.transports.waiting import Patience, done_within
@@ -52,6 +54,8 @@ class WorkerEnd:
     timeouts : Timeouts
     replica : Replica, optional
         What the lazy downlink needs at this end.
+    handle : callable
+        What a worker does with a broadcast.
     """
 
     def __init__(
@@ -64,11 +68,12 @@ class WorkerEnd:
         payload_nbytes: int,
         timeouts: Timeouts,
         replica: Replica | None = None,
+        handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
     ) -> None:
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
-        self._replica = replica
+        self._replica, self._handle = replica, handle
         collective = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
         single = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers))
         self._frames = [Frame(np.empty(size, dtype=np.uint8)) for size in (collective, single)]
@@ -87,6 +92,8 @@ class WorkerEnd:
         """Answers until the server stops the run. An exception of a worker is reported to the server, then raised."""
         try:
             self._serve()
+        except DeadlinePassed:
+            raise  # a silent server hears no report
         except (Exception, SystemExit) as error:
             self._report(what_failed(error))
             raise
@@ -110,7 +117,7 @@ class WorkerEnd:
                 asked = self._workers
                 if message.workers is not None:
                     asked = [m for m in message.workers.tolist() if m in self._workers]
-                self._answer(asked, Worker.handle, message, Kind.BROADCAST)
+                self._answer(asked, self._handle, message, Kind.BROADCAST)
             elif kind is Evaluate:
                 self._answer(self._workers, Worker.evaluate, message, Kind.EVALUATE)
             elif kind is Stop:
@@ -127,7 +134,7 @@ class WorkerEnd:
         buffer[:HEADER_NBYTES] = head.buffer
         request = self._comm.Ibcast([buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)
         if not done_within(self._timeouts.idle_s, request.Test):
-            raise ProtocolError(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
+            raise DeadlinePassed(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
         return self._whole.read(size)
 
     def _leave(self) -> None:
@@ -165,7 +172,7 @@ class WorkerEnd:
             if looks & 3 == 0 and test_other():
                 return other
             if not patience.pause():
-                raise ProtocolError(
+                raise DeadlinePassed(
                     f"rank {self._link.rank} on {self._link.host} had no word from the server for "
                     f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
                 )
@@ -182,7 +189,7 @@ class WorkerEnd:
     def _complete(self, outbox: "_Outbox") -> None:
         timeout_s = self._timeouts.round_s
         if not done_within(timeout_s, outbox.empty):
-            raise ProtocolError(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
+            raise DeadlinePassed(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
 
     def _report(self, text: str) -> None:
         """Tells the server, and waits a moment for it to end the job: then one traceback is printed, not many."""

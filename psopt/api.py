@@ -67,7 +67,7 @@ def minimize(
     progress : bool
         Show the progress line.
     **sections
-        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``.
+        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``, ``faults``.
 
     Returns
     -------

@@ -95,12 +95,13 @@ def _watched(job: subprocess.Popen, number: int | None) -> tuple[list[str], floa
     struck: list[float] = []
 
     def read(stream) -> None:
-        for line in stream:
-            lines.append(line.rstrip("\n"))
-            if "psopt: faults: now" in line:
-                struck.append(time.monotonic())
-                if number is not None:
-                    job.send_signal(number)
+        with stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))
+                if "psopt: faults: now" in line:
+                    struck.append(time.monotonic())
+                    if number is not None:
+                        job.send_signal(number)
 
     readers = [threading.Thread(target=read, args=[stream], daemon=True) for stream in (job.stdout, job.stderr)]
     for reader in readers:

@@ -103,7 +103,6 @@ SHORT: list[Cell] = [
     ("SIGKILL", "worker", "start-up"),
     ("SIGSTOP", "server", "mid-run"),
     ("SIGSTOP", "worker", "start-up"),
-    ("SIGTERM", "server", "last round"),
     ("disk full", "server", "start-up"),
     ("disk full", "server", "last round"),
     ("unreadable data", "worker", "start-up"),

@@ -257,6 +257,21 @@ def test_the_disk_is_full_and_what_is_printed_arrives(path, k, to_files):
     assert not list((path.parent / "run").glob("*.partial"))
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_disk_full_of_replicas(path, interrupted):
+    """It is told once, also beside another end."""
+    full, stop = {"kind": "disk_full", "server": True, "round": 5}, {"kind": "interrupt", "server": True, "round": 6}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "repeat": 2}))
+    done = simulated(path, full, *[stop] * interrupted)
+    said = [line for line in done.stderr.splitlines() if line and not line.startswith("psopt: faults: ")]
+    out = path.parent / "run"
+    if interrupted:
+        assert said == [f"psopt: the run folder {out} cannot be written: File too large", "psopt: interrupted"]
+    else:
+        assert said == [f"psopt: the run folder {out / 'replica-000'} cannot be written: File too large"]
+    assert done.returncode == (130 if interrupted else 1)
+
+
 def test_data_that_cannot_be_read(path):
     done = simulated(path, {"kind": "unreadable_data", "worker": 1, "round": 0})
     assert done.returncode == 2

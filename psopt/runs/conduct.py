@@ -20,7 +20,7 @@ from psopt.runs import reference
 from psopt.runs.folder import Run
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
-from psopt.runs.trace import Record, Trace, unwritable
+from psopt.runs.trace import Record, Trace
 from psopt.transports.base import Transport
 
 if TYPE_CHECKING:
@@ -277,11 +277,9 @@ class Conductor:
         if not self._folder:
             return
         theta = self._server.theta if self._server else self._theta
-        try:
+        with run_folder.writing(self._folder):
             np.save(self._folder / "theta.npy", theta)
             run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
-        except OSError as error:
-            raise unwritable(self._folder, error) from None
 
     def _write_end(self, trace: Trace, status: str, reason: str | None, progress: Progress | None = None) -> None:
         """Writes what can be written while an error is on its way, which must get through; ``progress`` tells what

@@ -12,6 +12,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import metadata
@@ -72,6 +74,15 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
         if error.errno in NO_ROOM:
             raise unwritable(folder, error) from None
         raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the operating system refuses inside is a `CannotWrite` about the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -179,10 +190,11 @@ def _may_miss(name: str) -> bool:
 def write_run(folder: Path, run: Run) -> None:
     """Writes a run that was kept in memory."""
     create(folder, yaml_source.dump(run.config), run.manifest)
-    write_trace(folder, run.trace)
-    (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
-    np.save(folder / "theta.npy", run.theta)
-    write_json(folder / "summary.json", run.summary)
+    with writing(folder):
+        write_trace(folder, run.trace)
+        (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
+        np.save(folder / "theta.npy", run.theta)
+        write_json(folder / "summary.json", run.summary)
 
 
 def write_trace(folder: Path, trace: dict[str, np.ndarray]) -> None:

@@ -182,6 +182,26 @@ def test_it_is_not_finite():
         run({"kind": "not_finite", "server": True, "round": 5}, stop={"max_rounds": 6})
 
 
+IONOSPHERE = {"problem": {"kind": "logistic", "l2": 1e-3}, "data": "ionosphere"}
+NOISY = {"problem": {"kind": "noisy-quadratic", "curvature": [1.0, 2.0]}, "data": "none"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**IONOSPHERE, "algorithm": {"recipe": "sgd", "work": {"batch": 5}}},
+        {**IONOSPHERE, "algorithm": {"recipe": "fedavg", "work": {"batch": 5}}},
+        {**IONOSPHERE, "algorithm": "lag-wk", "downlink": "changes"},
+        {**NOISY, "algorithm": {"recipe": "sgd", "step_size": 0.01, "work": {"batch": 5, "draw": "replace"}}},
+    ],
+    ids=["minibatches", "local steps", "own theta", "noise"],
+)
+def test_any_work_is_not_finite(row):
+    fault = {"kind": "not_finite", "worker": 1, "round": 3}
+    with pytest.raises(WorkerFailed, match=r"round 3: the (pseudo-)?gradient of worker 1 is not finite in tensor"):
+        psopt.minimize(**row, workers=3, stop={"max_rounds": 6}, f_star="none", faults=[fault])
+
+
 def test_one_who_is_not_asked_is_struck_when_asked_next():
     """cyc-iag asks one worker a round, in turn: worker 0 in rounds 4 and 8."""
     cyclic = {"algorithm": {"recipe": "cyc-iag", "step_size": 1e-3}, "problem": "least-squares", "data": TINY["data"]}

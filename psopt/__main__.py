@@ -6,10 +6,14 @@ raised printed once. Mistakes of input get one sentence.
 
 import os
 import sys
+import time
 import traceback
 
 from psopt import signals
 from psopt.launch import ONE_THREAD, told_rank
+
+TURN_S = 1.0
+"""Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
 
 
 def main() -> None:
@@ -21,7 +25,7 @@ def main() -> None:
 
 def guarded() -> int:
     """The command line; every way out of it is an exit code, or the end of the job."""
-    from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
+    from psopt.errors import CannotWrite, ConfigError, DeadlinePassed, IncompatibleParts, WorkerFailed
 
     first = told_rank() == 0
     if first:
@@ -41,9 +45,11 @@ def guarded() -> int:
             return 2
         except click.Abort:
             raise KeyboardInterrupt from None
-    except (ConfigError, IncompatibleParts, WorkerFailed) as error:
-        code = 1 if isinstance(error, WorkerFailed) else 2
+    except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed) as error:
+        code = 2 if isinstance(error, ConfigError | IncompatibleParts) else 1
         alone = not error.agreed and _in_a_job()  # only this rank knows
+        if isinstance(error, DeadlinePassed):
+            time.sleep(TURN_S * min(told_rank(), 2))
         if first or alone:
             print(error, file=sys.stderr, flush=True)
         return _end_job(code) if alone else code

@@ -73,7 +73,8 @@ def minimize(
         Go on with the run that ``out`` holds, from its last checkpoint: with the same arguments, but that ``stop``,
         ``timeouts`` and ``checkpoint`` may differ. A run that has ended is read; where there is none, one begins.
     **sections
-        Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``f_star``, ``name``, ``repeat``, ``downlink``.
+        Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``f_star``, ``name``, ``repeat``, ``downlink``,
+        ``faults``.
 
     Returns
     -------

@@ -100,8 +100,8 @@ def mpiexec(
         return job.wait()
     except KeyboardInterrupt:
         try:
-            if job is not None and ask():
-                job.wait()
+            if job is not None and ask() and job.wait() == 0:
+                return 0  # it had come to its end anyway
         finally:
             for number in handed_on:
                 signal.signal(number, signal.SIG_IGN)

@@ -194,7 +194,7 @@ def test_a_config_that_means_another_run_is_refused_with_the_difference(begun):
     with pytest.raises(ConfigError) as caught:
         resume.going_on(other, begun)
     assert str(caught.value).splitlines() == [
-        "the config has changed since the checkpoint of round 20, and only stop, timeouts, checkpoint, debug may:",
+        f"the config has changed since the checkpoint of round 20, and only {', '.join(resume.MAY_CHANGE)} may:",
         "  seed: 0 at the checkpoint, 5 now",
         "  algorithm.trigger.xi: 0.1 at the checkpoint, 0.3 now",
     ]

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
+from psopt.config import faults
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
 from psopt.config.model import NAME, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.sentences import (
@@ -69,6 +70,7 @@ class Builder:
         stop, trace, data = values.get("stop"), values.get("trace"), values.get("data")
         row = values["algorithm"]
         self.check_source(values.get("problem"), data)
+        faults.cross_check(self, values)
         if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
             self.complaints.add(
                 ("downlink",),
@@ -144,6 +146,8 @@ class Builder:
                 return self.algorithm(value)
             case "stop":
                 return self.stop(value)
+            case "faults":
+                return faults.built(self, value)
         if key.section:
             return self.fill(key.section, value, (name,))
         return self.check(key.annotation, value, (name,))

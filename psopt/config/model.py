@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import yaml_source
+from psopt.config.faults import Fault, plain
 from psopt.data import DataSpec
 from psopt.errors import ConfigError
 from psopt.parts import NESTED, kind_of
@@ -159,6 +160,8 @@ class RunConfig:
         What the server sends everyone each round: theta, or what the workers said, from which each rank makes theta
         itself, bit for bit. The latter saves the downlink where uploads are few or sparse, and costs each rank the
         server's memory.
+    faults : list of faults
+        What goes wrong on purpose, for tests and rehearsals: see `docs/faults.md`. Default: nothing.
     """
 
     workers: Annotated[int, Ge(1)]
@@ -176,6 +179,7 @@ class RunConfig:
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
+    faults: tuple[Fault, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default written out; `parse` makes an equal config of it."""
@@ -194,6 +198,7 @@ class RunConfig:
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,
+            "faults": [plain(fault) for fault in self.faults],
         }
 
     @property

@@ -27,11 +27,12 @@ from psopt.config import RunConfig
 from psopt.core.server import Server
 from psopt.core.state import state_of
 from psopt.core.worker import Worker
-from psopt.errors import ConfigError
+from psopt.errors import CannotWrite, ConfigError
 from psopt.parts.aggregators import row_of
 from psopt.runs import container
+from psopt.runs.building import Shard
 from psopt.runs.container import Container
-from psopt.runs.hosting import Shard
+from psopt.runs.writing import sync, writing
 from psopt.transports.base import Transport, rank_of
 
 SCHEMA = 1
@@ -63,25 +64,23 @@ class Part:
     def write(self, k: int, tick: Callable[[], None] = lambda: None, **others: Any) -> dict[str, Any]:
         """Writes the part of round k, with other trees beside the workers'; returns what the manifest says of it.
 
-        Raises `ConfigError` when it cannot be written.
+        Raises `CannotWrite` when it cannot be written.
         """
         if not self._data:
             self._data = {str(m): shard.digest() for m, shard in self._shards.items()}
         workers = {str(worker.m): state_of(worker) for worker in self._workers}
         tree = {"round": k, "workers": workers, "data": self._data, **others}
         path = partial_folder(self._folder, k) / part_name(self._rank)
-        try:
+        with writing(path.parent, "the checkpoint"):
             path.parent.mkdir(parents=True, exist_ok=True)
             written = container.write(path, tree, tick)
-        except OSError as error:
-            raise ConfigError(f"the checkpoint of round {k} cannot be written: {path}: {error.strerror}") from None
         return {"nbytes": written.nbytes, "sha256": written.sha256}
 
     def told(self, k: int) -> str:
         """`write`, and what came of it as a text that `Checkpoints.write` reads."""
         try:
             return json.dumps(self.write(k))
-        except ConfigError as error:
+        except CannotWrite as error:
             return json.dumps({"error": str(error)})
 
 
@@ -117,7 +116,7 @@ class Checkpoints:
         """Writes that of round k, the last one that has ended, and removes those that are too many.
 
         ``course`` is the run's state beside server and workers, ``stopped`` why the run has ended with this round, if
-        it has. Raises `ConfigError` when a part is not there, or the disk is full.
+        it has. Raises `CannotWrite` when the disk is full, `ConfigError` when a part is not there.
         """
         began, own = perf_counter(), {}
         self._clear(k)
@@ -130,12 +129,10 @@ class Checkpoints:
     def _clear(self, k: int) -> None:
         """Makes the place for the parts."""
         partial = partial_folder(self._folder, k)
-        try:
+        with writing(partial, "the checkpoint"):
             if partial.exists():
                 shutil.rmtree(partial)
             partial.mkdir(parents=True)
-        except OSError as error:
-            raise ConfigError(f"the checkpoint of round {k} cannot be written: {partial}: {error.strerror}") from None
 
     def _commit(
         self, k: int, local_steps: int, own: Mapping[str, Any], said: Mapping[int, str], stopped: str | None
@@ -145,7 +142,7 @@ class Checkpoints:
         for rank, text in sorted(said.items()):
             parts[part_name(rank)] = json.loads(text)
             if "error" in parts[part_name(rank)]:
-                raise ConfigError(parts[part_name(rank)]["error"])
+                raise CannotWrite(parts[part_name(rank)]["error"])
         partial, final = partial_folder(self._folder, k), final_folder(self._folder, k)
         content = {
             "schema": SCHEMA,
@@ -157,7 +154,7 @@ class Checkpoints:
             "config": self._config.resolved(),
             "parts": parts,
         }
-        try:
+        with writing(partial, "the checkpoint"):
             for name, part in parts.items():
                 if not (partial / name).is_file() or (partial / name).stat().st_size != part["nbytes"]:
                     raise ConfigError(
@@ -165,15 +162,13 @@ class Checkpoints:
                         "same folder? `checkpoint: {keep: 0}` does without checkpoints"
                     )
             _write_through(partial / MANIFEST, json.dumps({"sha256": _sha256(content), "content": content}, indent=1))
-            _sync(partial)
+            sync(partial)
             if final.exists():
                 shutil.rmtree(final)
             os.rename(partial, final)
-            _sync(final.parent)
+            sync(final.parent)
             for old in existing(self._folder)[: -self._wanted.keep]:
                 shutil.rmtree(old)
-        except OSError as error:
-            raise ConfigError(f"the checkpoint of round {k} cannot be written: {final}: {error.strerror}") from None
 
     def thin(self) -> None:
         """Keeps the last one alone: of a run that is over nobody needs those before."""
@@ -297,12 +292,3 @@ def _write_through(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Lets the names in a folder reach the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,5 @@
 """Rank 0's course of a run: ask for L and f*, then round after round until a rule says stop, and write it down."""
 
-import hashlib
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import psopt
 from psopt import signals
 from psopt.config import RunConfig
 from psopt.core import downlink
 from psopt.core.messages import Evaluate, Hello, What
 from psopt.core.server import Server
 from psopt.core.state import restored, state_of
-from psopt.errors import ConfigError, ProtocolError
+from psopt.errors import CannotWrite, ConfigError, ProtocolError
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
+from psopt.runs.building import Facts
 from psopt.runs.checkpoint import Checkpoints, Part, how_to_go_on
 from psopt.runs.folder import Run
-from psopt.runs.hosting import Facts
 from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
+from psopt.runs.summary import summary_of
 from psopt.runs.trace import Record, Trace
 from psopt.transports.base import Transport
 
@@ -83,6 +82,7 @@ class Conductor:
         self._resumed = plan.resumed
         self._checkpoints = Checkpoints(plan.folder, config, manifest["ranks"], part) if part else None
         self._course = self._resumed.course() if self._resumed else None
+        self._stopped = False
 
     @property
     def round(self) -> int:
@@ -99,7 +99,7 @@ class Conductor:
         try:
             self._prepare(progress)
             reason = self._rounds(trace, progress)
-            self._transport.stop(self.round)
+            self.stop()
             if reason == INTERRUPTED:
                 raise KeyboardInterrupt
             self._warn(progress, reason)
@@ -107,11 +107,15 @@ class Conductor:
             if self._checkpoints:
                 self._checkpoints.thin()
         except KeyboardInterrupt:
-            self._write(trace, "stopped", INTERRUPTED)
+            self._write_end(trace, "stopped", INTERRUPTED, progress)
+            self._offer(progress)
+            raise
+        except CannotWrite as error:
+            self._write_end(trace, f"failed: {_first_line(error)}", None)
             self._offer(progress)
             raise
         except BaseException as error:
-            self._write(trace, f"failed: {_first_line(error)}", None)
+            self._write_end(trace, f"failed: {_first_line(error)}", None, progress)
             self._offer(progress)
             raise
         finally:
@@ -128,6 +132,12 @@ class Conductor:
         offer = how_to_go_on(self._folder) if self._checkpoints else None
         if offer:
             progress.warn(offer)
+
+    def stop(self) -> None:
+        """Ends the conversation with the workers, once."""
+        if not self._stopped:
+            self._stopped = True
+            self._transport.stop(self.round)
 
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
@@ -326,49 +336,42 @@ class Conductor:
     def _write(self, trace: Trace, status: str, reason: str | None) -> None:
         """Closes the trace and writes theta and the summary, if there is a folder."""
         trace.close()
-        if self._folder:
-            theta = self._server.theta if self._server else self._theta
+        if not self._folder:
+            return
+        theta = self._server.theta if self._server else self._theta
+        with run_folder.writing(self._folder):
             np.save(self._folder / "theta.npy", theta)
             run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
 
+    def _write_end(self, trace: Trace, status: str, reason: str | None, progress: Progress | None = None) -> None:
+        """Writes what can be written while an error is on its way, which must get through; ``progress`` tells what
+        cannot, where the error itself does not.
+        """
+        told = progress is None
+        for write in (trace.close, lambda: self._write(trace, status, reason)):
+            try:
+                write()
+            except CannotWrite as error:
+                if not told:
+                    progress.warn(str(error))
+                    told = True
+
     def _summary(self, theta: np.ndarray, status: str, reason: str | None) -> dict[str, Any]:
-        config, facts, last = self._config, self._facts, self._last
-        totals = asdict(self._transport.ledger.totals())
-        evaluation = totals.pop("evaluation_bytes_up") + totals.pop("evaluation_bytes_down")
-        wire = self._transport.ledger.wire
-        server = self._server
-        return {
-            "schema": run_folder.SCHEMA,
-            "status": status,
-            "stop_reason": reason,
-            "psopt_version": psopt.__version__,
-            "name": config.name,
-            "recipe": config.recipe,
-            "workers": config.workers,
-            "repeat": config.repeat,
-            "ranks": self._manifest["ranks"],
-            "dim": facts.dim,
-            "samples": facts.samples,
-            "rounds": self.round,
-            "local_steps": server.local_steps if server else 0,
-            **totals,
-            "evaluation_bytes": evaluation,
-            "wire_bytes_up": wire.bytes_up,
-            "wire_bytes_down": wire.bytes_down,
-            "wire_setup_bytes": wire.setup_bytes,
-            "objective": last.objective if last else None,
-            "f_star": self._f_star,
-            "gap": last.gap if last else None,
-            "test_loss": last.test_loss if last else None,
-            "test_accuracy": last.test_accuracy if last else None,
-            "step_size": server.step_size if server else None,
-            "smoothness": server.joint_smoothness if server else None,
-            "wall_s": self._ended - self._began if self._ended > self._began else perf_counter() - self._began,
-            "compile_s": self._compile_s,
-            "seed": config.seed,
-            "config_sha256": config.sha256(),
-            "theta_sha256": hashlib.sha256(theta.tobytes()).hexdigest(),
-        }
+        ended = self._ended if self._ended > self._began else perf_counter()
+        return summary_of(
+            self._config,
+            self._facts,
+            self._manifest["ranks"],
+            self._transport.ledger,
+            self._server,
+            self._last,
+            theta,
+            status=status,
+            stop_reason=reason,
+            f_star=self._f_star,
+            wall_s=ended - self._began,
+            compile_s=self._compile_s,
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,9 +5,6 @@ gives the same bits.
 """
 
 import hashlib
-import json
-import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,33 +13,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from psopt import problems
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
-from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
-from psopt.problems.base import Problem, Share
-from psopt.problems.check import check_problem
-from psopt.problems.tensors import tensors_of
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError
 from psopt.runs import folder as run_folder
-from psopt.runs.agreement import agreed, raise_told, together, told
+from psopt.runs.agreement import agreed, raise_told, together
+from psopt.runs.agreement import told as told_error
+from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described
 from psopt.runs.checkpoint import Checkpoint, Part
 from psopt.runs.conduct import Conductor
+from psopt.runs.faults import THE_SERVER, Faults, announce
 from psopt.runs.folder import Run
-from psopt.runs.hosting import REORDER, SELECTION, Facts, Shard, generator, hosted
+from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import packed, packed_width, unpacked
-from psopt.transports.base import hosted_by
+from psopt.transports.base import hosted_by, rank_of
 from psopt.transports.inprocess import InProcess
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
 T = TypeVar("T")
 
 
@@ -105,17 +100,23 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     config = plan.config
     _check_folder(plan)
     members = range(config.workers)
+    faults = Faults(config, [THE_SERVER, *members], "in process", members, plan.resumed.round if plan.resumed else 0)
+    announce(config)
+    faults.start_up()
     shards = _load(plan, members)
     compile_s = ready(config, _is_sparse(shards), not plan.quiet)
-    mine = _build(plan, shards, _samples(shards), "in process")
-    facts = _common_facts([_facts(mine)])
+    mine = build(config, plan.problem, shards, _samples(shards), "in process")
+    facts = common_facts([described(mine)])
     workers, replica = hosted(config, mine, shards, facts, plan.resumed)
-    transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, replica)
-    _check_theta(plan, facts)
+    order = generator(config.seed, REORDER) if reorder else None
+    transport = faults.around(InProcess(workers, order, replica, faults.handle))
+    check_theta(plan.theta, facts)
     manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
-    return conductor.conduct(Progress.of(config, plan.quiet))
+    done = conductor.conduct(Progress.of(config, plan.quiet))
+    faults.end()
+    return done
 
 
 def run(plan: Plan, link: "Link") -> Run:
@@ -150,25 +151,36 @@ def _run(plan: Plan, link: "Link") -> Run:
     _check_same_call(plan, link)
     step(lambda: _check_folder(plan) if first else None)
     members = hosted_by(link.rank, config.workers, link.size)
-    shards = step(lambda: _load(plan, members) if members else {})
+    homes = [rank_of(m, link.size) for m in range(config.workers)]
+    here, after = [THE_SERVER] if first else members, plan.resumed.round if plan.resumed else 0
+    faults = Faults(config, here, f"rank {link.rank} on {link.host}", homes, after)
+    if first:
+        announce(config)
+
+    def load() -> dict[int, Shard]:
+        faults.start_up()
+        return _load(plan, members) if members else {}
+
+    shards = step(load)
     loaded = link.gather([_samples(shards), _is_sparse(shards)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
     compile_s = step(lambda: ready(config, sparse, not plan.quiet) if first else 0.0)
     step(lambda: ready(config, sparse, False) if members else 0.0)
-    mine = step(lambda: _build(plan, shards, total, f"rank {link.rank} on {link.host}"))
-    described = link.gather(_facts(mine), start_s)
-    facts = step(lambda: _common_facts(described))
-    step(lambda: _check_theta(plan, facts))
+    mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
+    told = link.gather(described(mine), start_s)
+    facts = step(lambda: common_facts(told))
+    step(lambda: check_theta(plan.theta, facts))
     workers, replica = step(lambda: hosted(config, mine, shards, facts, plan.resumed))
     part = _part(plan, link.rank, workers, shards)
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
     if first:
-        outcome = _lead(plan, link, facts, manifest, compile_s, part)
+        outcome = _lead(plan, link, facts, manifest, compile_s, part, faults)
     else:
-        outcome = _serve(plan, link, workers, replica, facts, part)
+        outcome = _serve(plan, link, workers, replica, facts, part, faults)
+    faults.end()
     return _share_outcome(plan, link, facts.dim, outcome)
 
 
@@ -220,38 +232,54 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
 
 
 def _lead(
-    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float, part: Part | None
-) -> Run | ConfigError | IncompatibleParts:
-    """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised."""
+    plan: Plan,
+    link: "Link",
+    facts: Facts,
+    manifest: dict[str, Any],
+    compile_s: float,
+    part: Part | None,
+    faults: Faults,
+) -> Run | PsoptError:
+    """Rank 0's part. The user's own mistakes, and a full disk, end the conversation in good order and are returned,
+    not raised.
+    """
     from psopt.transports.mpi_server import ServerEnd
 
     config = plan.config
     sizes, lazy = _sizes(config, facts), config.downlink == "changes"
     transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
+    transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
     try:
         return conductor.conduct(Progress.of(config, plan.quiet))
-    except (ConfigError, IncompatibleParts) as error:
-        transport.stop(conductor.round)
+    except (ConfigError, IncompatibleParts, CannotWrite) as error:
+        conductor.stop()
         return error
 
 
 def _serve(
-    plan: Plan, link: "Link", workers: Sequence[Worker], replica: Replica | None, facts: Facts, part: Part | None
+    plan: Plan,
+    link: "Link",
+    workers: Sequence[Worker],
+    replica: Replica | None,
+    facts: Facts,
+    part: Part | None,
+    faults: Faults,
 ) -> None:
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
     save = part.told if part else None
-    WorkerEnd(link, workers, config.workers, *_sizes(config, facts), config.timeouts, replica, save).serve()
+    sizes = _sizes(config, facts)
+    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica, save, faults.handle).serve()
 
 
-def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigError | IncompatibleParts | None) -> Run:
+def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError | None) -> Run:
     """Rank 0's run, or its error, on every rank."""
     start_s = plan.config.timeouts.start_s
-    if isinstance(outcome, ConfigError | IncompatibleParts):
-        link.share([told(outcome), None], start_s)
+    if isinstance(outcome, PsoptError):
+        link.share([told_error(outcome), None], start_s)
         raise together(outcome)
     if outcome is not None:
         link.share([None, outcome.summary], start_s)
@@ -281,82 +309,6 @@ def _samples(shards: Mapping[int, Shard]) -> int:
 
 def _is_sparse(shards: Mapping[int, Shard]) -> bool:
     return any(isinstance(shard.rows.features, CSR) for shard in shards.values())
-
-
-def _build(plan: Plan, shards: Mapping[int, Shard], total: int, where: str) -> dict[int, Problem]:
-    """f_m for each table; a user's own class is checked on the first. What its code raises is headed by the worker."""
-    config = plan.config
-    kind = plan.problem or config.problem.kind
-    built: dict[int, Problem] = {}
-    for m, shard in shards.items():
-        try:
-            share = Share(m, config.workers, total)
-            problem = problems.build(kind, shard.rows, share, config.problem.dtype, config.problem.options)
-            if kind not in problems.PROBLEMS and not built:
-                check_problem(problem, np.random.default_rng(0), config.problem.dtype)
-        except (ConfigError, IncompatibleParts):
-            raise
-        except (Exception, SystemExit) as error:
-            header = f"### worker {m} of {config.workers}, {where}, round 0"
-            raise WorkerFailed(f"{header}\n{traceback.format_exc()}") from error
-        _check_needs(config, problem)
-        built[m] = problem
-    return built
-
-
-def _check_needs(config: RunConfig, problem: Problem) -> None:
-    """Refuses local work, or test rows, for which the problem lacks a method."""
-    if config.data.test is not None and not hasattr(problem, "score"):
-        raise IncompatibleParts(
-            f"`data.test` cannot be used with problem `{config.problem.kind}`, because that has no method `score`"
-        )
-    work = config.algorithm.work
-    if getattr(problem, "endless", False) and getattr(work, "draw", None) == "epoch":
-        raise IncompatibleParts(
-            f"work `{config.algorithm.name('work')}` with `draw: epoch` cannot be used with problem "
-            f"`{config.problem.kind}`, because its samples have no end: set `draw: replace`"
-        )
-    missing = [name for name in work.needs if not hasattr(problem, name)]
-    if missing:
-        raise IncompatibleParts(
-            f"work `{config.algorithm.name('work')}` cannot be used with problem `{config.problem.kind}`, because that "
-            f"has no method `{missing[0]}`"
-        )
-
-
-def _facts(mine: Mapping[int, Problem]) -> dict[str, Any]:
-    return {
-        "tensors": [tensors_of(problem) for problem in mine.values()],
-        "samples": [(m, int(problem.samples)) for m, problem in mine.items()],
-        "methods": [[name for name in METHODS if hasattr(problem, name)] for problem in mine.values()],
-    }
-
-
-def _check_theta(plan: Plan, facts: Facts) -> None:
-    theta = plan.theta
-    if theta is None:
-        return
-    if theta.shape != (facts.dim,) or theta.dtype.kind not in "fiu":
-        raise ConfigError(
-            f"the first theta has shape {theta.shape} and dtype {theta.dtype}; expected ({facts.dim},) numbers"
-        )
-    if not np.isfinite(theta).all():
-        raise ConfigError("the first theta holds NaN or infinity")
-
-
-def _common_facts(described: Sequence[Mapping[str, Any]]) -> Facts:
-    """What the problems of all ranks have in common; ranks without workers tell nothing."""
-    described = [one for one in described if one["tensors"]]
-    found = {json.dumps(tensors): tensors for one in described for tensors in one["tensors"]}
-    if len(found) != 1:
-        dims = sorted(sum(math.prod(shape) for _, shape in tensors) for tensors in found.values())
-        raise ConfigError(
-            f"all workers must have the same theta, found dimensions {', '.join(map(str, dims))} or other tensors"
-        )
-    tensors = tuple((name, tuple(shape)) for name, shape in next(iter(found.values())))
-    methods = set(METHODS).intersection(*(names for one in described for names in one["methods"]))
-    shards = tuple(samples for _, samples in sorted(tuple(own) for one in described for own in one["samples"]))
-    return Facts(tensors, shards, tuple(name for name in METHODS if name in methods))
 
 
 def _sizes(config: RunConfig, facts: Facts) -> tuple[int, np.dtype, int]:

@@ -6,6 +6,7 @@ each of which has a folder of its own in it, and ``uploads.npy`` stands for ``up
 """
 
 import datetime
+import errno
 import itertools
 import json
 import os
@@ -24,8 +25,10 @@ from psopt.config import yaml_source
 from psopt.errors import ConfigError
 from psopt.runs.occupancy import occupant
 from psopt.runs.trace import packed, read_uploads
+from psopt.runs.writing import unwritable, writing
 
 SCHEMA = 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.npy", "summary.json")
 
 
@@ -68,6 +71,8 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
     except FileExistsError:
         raise ConfigError(f"--out {folder} already holds a run: choose another folder") from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise unwritable(folder, error) from None
         raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
 
 
@@ -80,14 +85,13 @@ def reopen(folder: Path, config_yaml: str, manifest: dict[str, Any], **place: in
     try:
         first = json.loads((folder / "manifest.json").read_text())
         first.setdefault("resumed", []).append({**place, **manifest})
+    except (ValueError, AttributeError, OSError) as error:
+        raise ConfigError(f"{folder / 'manifest.json'} is missing or broken: {error}") from None
+    with writing(folder):
         for name in ("summary.json", "theta.npy"):
             (folder / name).unlink(missing_ok=True)
         write_text(folder / "config.yaml", config_yaml)
         write_json(folder / "manifest.json", first)
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{folder / 'manifest.json'} is broken: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
     return {**first, "ranks": manifest["ranks"], "hosts": manifest["hosts"]}
 
 
@@ -99,8 +103,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def manifest(config_sha256: str, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:
@@ -192,10 +200,11 @@ def _may_miss(name: str) -> bool:
 def write_run(folder: Path, run: Run) -> None:
     """Writes a run that was kept in memory."""
     create(folder, yaml_source.dump(run.config), run.manifest)
-    write_trace(folder, run.trace)
-    (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
-    np.save(folder / "theta.npy", run.theta)
-    write_json(folder / "summary.json", run.summary)
+    with writing(folder):
+        write_trace(folder, run.trace)
+        (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
+        np.save(folder / "theta.npy", run.theta)
+        write_json(folder / "summary.json", run.summary)
 
 
 def write_trace(folder: Path, trace: dict[str, np.ndarray]) -> None:

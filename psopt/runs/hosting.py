@@ -1,9 +1,6 @@
 """What lives on a rank: its workers, over their shards, and its copy of the server's model."""
 
-import hashlib
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,59 +8,14 @@ import numpy as np
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Aside, Worker
-from psopt.data import CSR, Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Problem
+from psopt.runs.building import Facts, Shard
 
 if TYPE_CHECKING:
     from psopt.runs.checkpoint import Checkpoint
 
 WORK, SELECTION, REORDER, INITIAL = range(4)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What all workers agree on: theta's tensors, n_m of every worker, and the optional methods every problem has."""
-
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    shards: tuple[int, ...]
-    methods: tuple[str, ...]
-
-    @property
-    def samples(self) -> int:
-        """n, those of all workers."""
-        return sum(self.shards)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many numbers each tensor holds."""
-        return tuple(math.prod(shape) for _, shape in self.tensors)
-
-    @property
-    def dim(self) -> int:
-        return sum(self.sizes)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A worker's rows, and its share of the test rows."""
-
-    rows: Table
-    held_out: Table | None
-
-    def digest(self) -> str:
-        """SHA-256 of all numbers."""
-        digest = hashlib.sha256()
-        for table in (self.rows, self.held_out):
-            for array in () if table is None else _arrays(table):
-                digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        return digest.hexdigest()
-
-
-def _arrays(table: Table) -> Iterable[np.ndarray]:
-    x = table.features
-    return (x.data, x.indices, x.indptr, table.labels) if isinstance(x, CSR) else (x, table.labels)
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:

@@ -17,7 +17,7 @@ import numpy as np
 
 from psopt.config import RunConfig
 from psopt.data import reading_once
-from psopt.errors import PsoptError
+from psopt.errors import CannotWrite, PsoptError
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, attempted, decided, raise_told
 from psopt.runs.folder import Held, Run
@@ -71,10 +71,11 @@ def run_replicas(
             mean = replace(mean, folder=plan.folder)
         return mean
     except KeyboardInterrupt:
-        _write_end(plan, first, done, "stopped", "interrupted")
+        _write_end(plan, first, done, "stopped", "interrupted", progress)
         raise
     except BaseException as error:
-        _write_end(plan, first, done, f"failed: {(str(error) or type(error).__name__).splitlines()[0]}", None)
+        status = f"failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+        _write_end(plan, first, done, status, None, None if isinstance(error, CannotWrite) else progress)
         raise
     finally:
         progress.close()
@@ -247,14 +248,19 @@ def _folder(out: Path, number: int, repeat: int) -> Path:
 
 
 def _write_mean(out: Path, mean: Run) -> None:
-    run_folder.write_trace(out, mean.trace)
-    np.save(out / "theta.npy", mean.theta)
-    np.save(out / "uploads.npy", mean.uploads)
-    run_folder.write_json(out / "summary.json", mean.summary)
+    with run_folder.writing(out):
+        run_folder.write_trace(out, mean.trace)
+        np.save(out / "theta.npy", mean.theta)
+        np.save(out / "uploads.npy", mean.uploads)
+        run_folder.write_json(out / "summary.json", mean.summary)
 
 
-def _write_end(plan: "Plan", first: bool, done: Mapping[int, Run], status: str, reason: str | None) -> None:
-    """What is to be said of a run that did not come to its end; the replicas that are done stay."""
+def _write_end(
+    plan: "Plan", first: bool, done: Mapping[int, Run], status: str, reason: str | None, progress: Progress | None
+) -> None:
+    """What is to be said of a run that did not come to its end; the replicas that are done stay. ``progress`` tells
+    when that cannot be written, unless this is the error that ended the run.
+    """
     if not (first and plan.folder and (plan.folder / "config.yaml").is_file()):
         return
     config = plan.config
@@ -267,4 +273,9 @@ def _write_end(plan: "Plan", first: bool, done: Mapping[int, Run], status: str, 
         "replicas_done": len(done),
         "config_sha256": config.sha256(),
     }
-    run_folder.write_json(plan.folder / "summary.json", said)
+    try:
+        with run_folder.writing(plan.folder):
+            run_folder.write_json(plan.folder / "summary.json", said)
+    except CannotWrite as error:
+        if progress:
+            progress.warn(str(error))

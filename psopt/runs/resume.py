@@ -20,7 +20,7 @@ from psopt.runs.trace import check_places
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-MAY_CHANGE = ("stop", "timeouts", "checkpoint", "debug")
+MAY_CHANGE = ("stop", "timeouts", "checkpoint", "faults", "debug")
 """Sections of a config that change nothing of what has been computed so far."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.runs.writing import unwritable, writing
 
 FLUSH_EVERY_S = 1.0
 LINES, MASKS = "trace.jsonl", "uploads.bin"
@@ -67,29 +68,41 @@ class Trace:
         """``uploaded``, shape (M,), bool: who uploaded in the round that ended."""
         if self._masks is None:
             self._kept.append(uploaded)
-        else:
+            return
+        try:
             self._masks.write(packed(uploaded[None]).tobytes())
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
 
     def record(self, record: Record) -> None:
         if self._lines is None:
             self.records.append(record)
             return
-        self._lines.write(json.dumps(asdict(record), allow_nan=False).encode() + b"\n")
-        now = time.monotonic()
-        if now - self._flushed > FLUSH_EVERY_S:
-            self._flushed = now
-            self._lines.flush()
-            self._masks.flush()
+        with writing(self._folder):
+            self._lines.write(json.dumps(asdict(record), allow_nan=False).encode() + b"\n")
+            now = time.monotonic()
+            if now - self._flushed > FLUSH_EVERY_S:
+                self._flushed = now
+                self._lines.flush()
+                self._masks.flush()
 
     def places(self) -> dict[str, tuple[int, int]]:
         """By file, how many bytes have been written, through to the disk, and their CRC-32."""
         files = {LINES: self._lines, MASKS: self._masks}
-        return {name: file.place() for name, file in files.items() if file}
+        with writing(self._folder):
+            return {name: file.place() for name, file in files.items() if file}
 
     def close(self) -> None:
+        """Closes both files, whatever happens to one; what is in them stays."""
+        failure = None
         for file in (self._lines, self._masks):
-            if file:
-                file.close()
+            try:
+                if file:
+                    file.close()
+            except OSError as error:
+                failure = error
+        if failure:
+            raise unwritable(self._folder, failure)
 
     def uploads(self, workers: int) -> np.ndarray:
         """Who uploaded, shape (rounds, M), bool; read back from the folder if there is one."""

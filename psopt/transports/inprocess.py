@@ -40,6 +40,8 @@ class InProcess:
         Draws the order in which the answers of a round arrive.
     replica : Replica, optional
         What the lazy downlink needs at the workers' end.
+    handle : callable
+        What a worker does with a broadcast.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class InProcess:
         workers: Sequence[Worker],
         reorder: np.random.Generator | None = None,
         replica: Replica | None = None,
+        handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
     ) -> None:
         self.workers = list(workers)
         self.ledger = Ledger(len(self.workers))
         self.waited_s = 0.0
         self.computed_s = 0.0
-        self._reorder, self._replica = reorder, replica
+        self._reorder, self._replica, self._handle = reorder, replica, handle
         self._round = 0
         size = HEADER_NBYTES + 8 * len(self.workers) + 16 * max(w.problem.dim for w in self.workers)
         self._down, self._up = (Frame(np.empty(size, dtype=np.uint8)) for _ in range(2))
@@ -69,7 +72,7 @@ class InProcess:
         asked = range(len(self.workers)) if seen.workers is None else seen.workers
         for m in self._order(asked):
             worker = self.workers[m]
-            receive(self._upward(self._asked(worker, Worker.handle, worker, seen)))
+            receive(self._upward(self._asked(worker, self._handle, worker, seen)))
 
     def evaluate(self, message: Evaluate) -> list[Value]:
         self.ledger.down(message, None)

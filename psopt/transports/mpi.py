@@ -20,7 +20,7 @@ mpi4py.rc.thread_level = "serialized"
 from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
 
 from psopt.core.messages import HEADER_NBYTES  # noqa: E402
-from psopt.errors import ConfigError, ProtocolError  # noqa: E402
+from psopt.errors import ConfigError, DeadlinePassed  # noqa: E402
 from psopt.transports.base import SERVER  # noqa: E402
 from psopt.transports.waiting import done_within, sleep_precisely  # noqa: E402
 
@@ -92,7 +92,7 @@ class Link:
 
     def _wait(self, request: Any, timeout_s: float) -> None:
         if not done_within(timeout_s, request.Test):
-            raise ProtocolError(
+            raise DeadlinePassed(
                 f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s"
             )
 

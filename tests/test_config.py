@@ -612,9 +612,9 @@ def test_missing_file_directory_and_the_like(tmp_path, monkeypatch):
         "lag-wk.yaml": "lag-wk.yaml: there is no such file; did you mean `lag_wk.yaml`?",
         "x": "x: there is no such file",
         "no/where.yaml": "no/where.yaml: there is no such file",
-        "empty": "empty: is a directory, expected a YAML file",
+        "empty": "empty: is a folder, expected a YAML file",
         "lag_wk.yaml/x": "lag_wk.yaml/x: cannot be read: Not a directory",
-        "a\0b": "a\0b: cannot be read: embedded null byte",
+        "a\0b": "a?b: cannot be read: embedded null byte",
     }
     for path, sentence in sentences.items():
         with pytest.raises(ConfigError) as caught:

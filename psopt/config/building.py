@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
-from psopt.config.model import NAME, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import MOST_WORKERS, NAME, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.sentences import (
     FAULTY,
     Complaints,
@@ -69,6 +69,8 @@ class Builder:
         stop, trace, data = values.get("stop"), values.get("trace"), values.get("data")
         row = values["algorithm"]
         self.check_source(values.get("problem"), data)
+        if isinstance(values.get("workers"), int) and values["workers"] > MOST_WORKERS:
+            self.complaints.add(("workers",), f"found {values['workers']}, expected at most {MOST_WORKERS}")
         if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
             self.complaints.add(
                 ("downlink",),

@@ -80,11 +80,21 @@ def _what(error: MarkedYAMLError) -> str:
     return f"is not YAML: {problem}" + (f" ({context})" if context else "")
 
 
+def _parsed(text: str, where: str) -> Iterator[Event]:
+    """The parser's events; what it does not foresee, as an escape beyond Unicode, is a fault of the text as well."""
+    try:
+        yield from YAML(typ="safe", pure=True).parse(text)
+    except YAMLError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(f"is not YAML: {' '.join(str(error).split())[:200]}", where) from None
+
+
 class _Reader:
     """Builds data from the parser's events; an alias stands for the very object of its anchor."""
 
     def __init__(self, text: str, where: str, complaints: Complaints, numbered: bool) -> None:
-        self._events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(text))
+        self._events: Iterator[Event] = _parsed(text, where)
         self._where = where
         self._complaints = complaints
         self._numbered = numbered

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from psopt.data import seeds
+from psopt.data.checks import check_room
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 
@@ -51,6 +52,7 @@ def synthetic(options: Synthetic, workers: int, seed: int) -> list[Table]:
     d, h = options.n_features, options.heterogeneity
     if workers > options.n_samples:
         raise ConfigError(f"cannot split {options.n_samples} samples over {workers} workers: some would have none")
+    check_room(8 * d * options.n_samples, "synthetic n_samples x n_features")
     shared = seeds.generator(seed, seeds.SYNTHETIC).standard_normal(d)
     small, larger = divmod(options.n_samples, workers)
     tables = []

@@ -21,6 +21,7 @@ from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Aside, Worker
 from psopt.data import CSR, Reader, Table, open_shards
+from psopt.data.checks import check_room
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
@@ -107,14 +108,14 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     compile_s = ready(config, _is_sparse(tables), not plan.quiet)
     mine = _build(plan, tables, _samples(tables), "in process")
     facts = _common_facts([_facts(mine)])
-    workers = _workers(config, mine, held_out, facts)
+    workers = _fitting("the state of the workers", lambda: _workers(config, mine, held_out, facts))
     transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
     _check_theta(plan, facts)
     manifest = run_folder.manifest(config.sha256(), 1, [], None)
     if plan.folder:
         run_folder.create(plan.folder, config.to_yaml(), manifest)
     conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
-    return conductor.conduct(Progress.of(config, plan.quiet))
+    return _fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
 
 
 def run(plan: Plan, link: "Link") -> Run:
@@ -199,7 +200,7 @@ def _lead(
     transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
     conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
     try:
-        return conductor.conduct(Progress.of(config, plan.quiet))
+        return _fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
     except (ConfigError, IncompatibleParts) as error:
         transport.stop(conductor.round)
         return error
@@ -212,7 +213,8 @@ def _serve(
 
     config = plan.config
     sizes = _sizes(config, facts)
-    workers, replica = _workers(config, mine, held_out, facts), _replica(config, facts)
+    workers = _fitting("the state of the workers", lambda: _workers(config, mine, held_out, facts))
+    replica = _replica(config, facts)
     WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
 
 
@@ -247,8 +249,20 @@ def _replica(config: RunConfig, facts: Facts) -> Replica | None:
 def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[int, Table | None]]:
     """Each member's shard, and its share of the test rows."""
     config = plan.config
-    shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
-    return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
+
+    def load() -> tuple[dict[int, Table], dict[int, Table | None]]:
+        shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
+        return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
+
+    return _fitting("the data", load)
+
+
+def _fitting(what: str, make: Callable[[], T]) -> T:
+    """What ``make`` makes; where memory does not suffice, a sentence about ``what``."""
+    try:
+        return make()
+    except MemoryError as error:
+        raise ConfigError(f"{what} cannot be held in memory: {error or 'there is no room'}") from error
 
 
 def _samples(tables: Mapping[int, Table]) -> int:
@@ -267,7 +281,7 @@ def _build(plan: Plan, tables: Mapping[int, Table], total: int, where: str) -> d
     for m, table in tables.items():
         try:
             share = Share(m, config.workers, total)
-            problem = problems.build(kind, table, share, config.problem.dtype, config.problem.options)
+            problem = _made(config, kind, table, share)
             if kind not in problems.PROBLEMS and not built:
                 check_problem(problem, np.random.default_rng(0), config.problem.dtype)
         except (ConfigError, IncompatibleParts):
@@ -278,6 +292,15 @@ def _build(plan: Plan, tables: Mapping[int, Table], total: int, where: str) -> d
         _check_needs(config, problem)
         built[m] = problem
     return built
+
+
+def _made(config: RunConfig, kind: Any, table: Table, share: Share) -> Problem:
+    """One worker's problem; refused where theta, a gradient and their sum are more than the machine holds."""
+    dtype, options = config.problem.dtype, config.problem.options
+    named = f"problem `{config.problem.kind}`"
+    problem = _fitting(named, lambda: problems.build(kind, table, share, dtype, options))
+    check_room(3 * np.dtype(dtype).itemsize * int(problem.dim), f"{named}: theta of {problem.dim} numbers")
+    return problem
 
 
 def _check_needs(config: RunConfig, problem: Problem) -> None:

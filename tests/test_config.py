@@ -388,7 +388,7 @@ WRONG = {
     ),
     "part's value": (
         {"algorithm": {"recipe": "lag-wk", "trigger": {"window": 0}}},
-        "algorithm.trigger.window: found 0, expected a whole number above 0",
+        "algorithm.trigger.window: found 0, expected a whole number above 0 and of at most 100000",
     ),
     "part's list": (
         {"algorithm": {"recipe": "lag-wk", "trigger": {"xi": [0.1, "a"]}}},

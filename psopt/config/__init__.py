@@ -23,8 +23,8 @@ from psopt.config.tidying import tidied
 from psopt.data.opening import kind_of_file
 from psopt.errors import ConfigError
 
-LARGEST = 1 << 21
-"""Bytes of a config: YAML is read slowly, some seconds for so many."""
+LARGEST = 1 << 19
+"""Bytes of a config: YAML is read slowly, ten seconds for so many."""
 
 __all__ = ["Debug", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
 

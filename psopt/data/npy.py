@@ -58,7 +58,7 @@ def _header(file: BinaryIO, where: str, what: str) -> tuple[np.dtype, bool, tupl
     length = int.from_bytes(file.read(width), "little")
     if length > LONGEST_HEADER:
         raise ConfigError(f"{what} claims a header of {length} bytes, expected at most {LONGEST_HEADER}", where)
-    text = file.read(length).decode("latin-1").strip()
+    text = file.read(length).strip().decode("latin-1")
     found = _pairs(text)
     if found is None:
         raise ConfigError(f"{what} has a header that names no plain descr, fortran_order and shape", where)
@@ -79,7 +79,7 @@ def _header(file: BinaryIO, where: str, what: str) -> tuple[np.dtype, bool, tupl
 
 def _pairs(text: str) -> tuple[str, str, str] | None:
     """The texts of descr, fortran_order and shape; None unless the header is a mapping of these alone."""
-    if not (text.startswith("{") and text.endswith("}")):
+    if not (text.isascii() and text.startswith("{") and text.endswith("}")):
         return None
     found: dict[str, re.Match[str]] = {}
     at, end = 1, len(text) - 1

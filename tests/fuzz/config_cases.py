@@ -168,7 +168,7 @@ def _run(made: RunConfig) -> None:
     stop = replace(made.stop, max_rounds=min(3, made.stop.max_rounds or 3), max_seconds=2.0)
     short = replace(made, stop=stop, repeat=min(2, made.repeat))
     with untimed():
-        for sparse in (False, True):
+        for sparse in {False, made.data.source in ("file", "shards")}:
             ready(short, sparse, False)
     try:
         done = simulate(Plan(short, quiet=True, warns=False))

@@ -2,8 +2,10 @@
 
 import contextlib
 import faulthandler
+import io
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,7 +54,7 @@ def _too_long(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def limited(seconds: float = LIMIT_S) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, _too_long)
-    faulthandler.dump_traceback_later(HARD_S, exit=True)
+    faulthandler.dump_traceback_later(HARD_S, exit=True, file=sys.__stderr__)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
@@ -71,7 +73,7 @@ def untimed() -> Iterator[None]:
         yield
     finally:
         if left:
-            faulthandler.dump_traceback_later(HARD_S, exit=True)
+            faulthandler.dump_traceback_later(HARD_S, exit=True, file=sys.__stderr__)
             signal.setitimer(signal.ITIMER_REAL, left, 0.5)
 
 
@@ -83,7 +85,7 @@ def judged(case: Case, here: Path) -> Verdict:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"numba.*")
-            with limited():
+            with contextlib.redirect_stderr(io.StringIO()), limited():
                 case.act()
                 _check_nothing_executed()
     except (ConfigError, IncompatibleParts) as error:

@@ -205,6 +205,7 @@ def keys(rng: random.Random, text: str) -> str:
             "'': 1",
             "'\\0': 1",
             "<<: {seed: 3}",
+            "? " * 2000,
             "'a.b': 1",
             "\n".join(f"k{i}: {i}" for i in range(3000)),
             f"{'k' * 3000}: 1",

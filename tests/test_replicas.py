@@ -67,6 +67,12 @@ def test_means_and_standard_errors(tmp_path):
     assert np.isnan(again.trace["test_loss_se"]).all()
 
 
+def test_a_standard_error_that_overflows_is_none(tmp_path):
+    done = simulate(Plan(parse(tiny(repeat=2, f_star=1e300)), tmp_path / "run", quiet=True))
+    assert done.gap_se is None
+    assert np.isnan(done.trace["gap_se"]).all()
+
+
 def test_the_standard_error_shrinks_as_it_should():
     """Over many replicas it is the spread of single runs over the root of their number."""
     done = simulate(Plan(parse({**NOISY, "repeat": 60}), quiet=True))

@@ -70,6 +70,8 @@ def _read_members(archive: zipfile.ZipFile, nbytes: int, path: str) -> dict[str,
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, nbytes: int, path: str) -> np.ndarray:
     """One array; its size in the archive's directory is believed only if so many bytes can be packed there."""
+    if info.flag_bits & 1:
+        raise ConfigError(f"{key} is encrypted", path)
     packing = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MOST_PACKED}.get(info.compress_type)
     if packing is None:
         raise ConfigError(f"{key} is packed in a way that NumPy does not write", path)

@@ -22,7 +22,7 @@ _PAIR = re.compile(
     r"""\s*["'](descr|fortran_order|shape)["']\s*:\s*(?:["']([^"']*)["']|(True|False)|\(([^)]*)\))\s*,?""", re.ASCII
 )
 _DTYPE = re.compile(r"[<>=|]?[?biufcSUVMm][0-9]{0,4}(\[[0-9]{0,3}[a-z]{1,2}\])?")
-_LENGTH = re.compile(r"\s*([0-9]{1,19})L?\s*", re.ASCII)  # L: written by Python 2
+_LENGTH = re.compile(r"\s*(0|[1-9][0-9]{0,18})L?\s*", re.ASCII)  # L: written by Python 2
 _KEYS = {"descr", "fortran_order", "shape"}
 
 

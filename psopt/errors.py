@@ -6,6 +6,13 @@ own. `WorkerFailed` carries what a worker raised across ranks: one of these sent
 `DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too.
 """
 
+LONGEST_PLACE = 400
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with a question mark for each character that does not print."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
 
 class PsoptError(Exception):
     """Base of every error that psopt raises on purpose.
@@ -25,9 +32,14 @@ class ConfigError(PsoptError):
         One sentence: what was found, what was expected, the nearest valid name.
     where : str, optional
         ``FILE:LINE`` and the key's path, put before the sentence.
+
+    Names of files and what stands in them are not to be trusted with a terminal: only what prints is told.
     """
 
     def __init__(self, message: str, where: str = "") -> None:
+        message, where = "\n".join(map(printable, message.split("\n"))), printable(where)
+        if len(where) > LONGEST_PLACE:
+            where = f"{where[: LONGEST_PLACE // 2]}...{where[-LONGEST_PLACE // 2 :]}"
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.where = where

@@ -91,7 +91,7 @@ OUTCOMES: dict[tuple[str, str], dict[str, Outcome]] = {
     ("disk full", "server"): _of(Outcome(1, ("none", "cut off"), NO_ROOM), Outcome(1, ("cut off",), NO_ROOM)),
     ("disk full", "worker"): _of(Outcome(1, ("failed",), NO_ROOM)),
     ("unreadable data", "server"): _of(OK),
-    ("unreadable data", "worker"): _of(Outcome(2, ("none",), "cannot be read: [Errno 5] Input/output error"), OK),
+    ("unreadable data", "worker"): _of(Outcome(2, ("none",), "cannot be read: Input/output error"), OK),
     ("Ctrl-C", "server"): _of(INTERRUPTED_EARLY, INTERRUPTED, OK),
     ("Ctrl-C", "worker"): _of(INTERRUPTED, INTERRUPTED, OK),
     ("Ctrl-C", "launcher"): _of(INTERRUPTED_EARLY, INTERRUPTED, OK),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -387,7 +388,7 @@ WRONG = {
     ),
     "part's value": (
         {"algorithm": {"recipe": "lag-wk", "trigger": {"window": 0}}},
-        "algorithm.trigger.window: found 0, expected a whole number above 0",
+        "algorithm.trigger.window: found 0, expected a whole number above 0 and of at most 100000",
     ),
     "part's list": (
         {"algorithm": {"recipe": "lag-wk", "trigger": {"xi": [0.1, "a"]}}},
@@ -589,6 +590,15 @@ def test_incompatible_parts_at_the_line_of_algorithm(file_complaints):
         (LEAST_TEXT + "[a, b]: 3\n", "c.yaml:4: found a list as a key, expected a name"),
         (LEAST_TEXT + "seed: 1_000\n", "c.yaml:4: seed: found the text '1_000', expected a whole number"),
         (LEAST_TEXT + "seed: 2026-01-01\n", "c.yaml:4: seed: found the text '2026-01-01', expected a whole number"),
+        ("? " * 3000, "c.yaml:1: is nested deeper than 30 levels"),
+        ("%YAML 1.9\n---\na: 1\n", "c.yaml: is not YAML: version minor part can only be 2 or 1"),
+        ("%YAML 3.1\n---\na: 1\n", "c.yaml:1: column 1: is not YAML: found incompatible YAML document"),
+        ('a: "\\UFFFFFFFF"\n', "c.yaml: is not YAML: "),
+        ("#" * (1 << 19) + "\n", "c.yaml: is larger than 524288 bytes, the most that a config may have"),
+        ("seed: 1\nx\x1b[31m: 1\n", "c.yaml:2: holds the character U+001B, which YAML does not allow"),
+        ('"x\\e[31m": 1\n', "c.yaml:1: x?[31m: unknown key"),
+        (LEAST_TEXT + "f_star: -1.1e300\n", "c.yaml:4: f_star: found -1.1e+300, expected at most 1e+300 in magnitude"),
+        (LEAST_TEXT.replace("3", "9999999"), "c.yaml:1: workers: found 9999999, expected at most 1000000"),
         (LEAST_TEXT + "seed: " + "1" * 5000, "c.yaml:4: seed: found a number that is not finite"),
     ],
 )
@@ -611,14 +621,47 @@ def test_missing_file_directory_and_the_like(tmp_path, monkeypatch):
         "lag-wk.yaml": "lag-wk.yaml: there is no such file; did you mean `lag_wk.yaml`?",
         "x": "x: there is no such file",
         "no/where.yaml": "no/where.yaml: there is no such file",
-        "empty": "empty: is a directory, expected a YAML file",
+        "empty": "empty: is a folder, expected a YAML file",
         "lag_wk.yaml/x": "lag_wk.yaml/x: cannot be read: Not a directory",
-        "a\0b": "a\0b: cannot be read: embedded null byte",
+        "a\0b": "a?b: cannot be read: embedded null byte",
     }
     for path, sentence in sentences.items():
         with pytest.raises(ConfigError) as caught:
             config.load(path)
         assert str(caught.value) == sentence
+
+
+def test_a_config_is_an_ordinary_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError) as caught:
+            config.load(path)
+        assert str(caught.value) == f"{path}: is a pipe or device, expected a YAML file"
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            {"trigger": {"kind": "same_sample", "step_power": 2**31}},
+            "step_power: found 2147483648, expected a whole number",
+        ),
+        (
+            {"trigger": {"kind": "snapshot", "worker_power": 11}},
+            "worker_power: found 11, expected a whole number of at le",
+        ),
+        (
+            {"trigger": {"kind": "innovation", "window": 2**63 - 1}},
+            "window: found 9223372036854775807, expected a whole n",
+        ),
+        (
+            {"selection": {"kind": "smoothness_drift", "window": 10**9}},
+            "window: found 1000000000, expected a whole number",
+        ),
+    ],
+)
+def test_loops_and_tables_of_absurd_size_are_refused(data, line):
+    assert line in complaints({**LEAST, "algorithm": data})[0]
 
 
 # --set

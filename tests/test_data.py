@@ -566,7 +566,7 @@ NPY = {"source": "file", "path": "a.npy", "labels_path": "y.npy"}
             {"source": "file", "path": "a", "label": "y"},
             "key 'label' is not used by source 'file' with format 'libsvm'",
         ),
-        ({"source": "file", "path": "a", "n_features": 0}, "n_features must be at least 1, found 0"),
+        ({"source": "file", "path": "a", "n_features": 0}, "key 'n_features' must be from 1 to 2147483647, found 0"),
         ({"source": "file", "path": "a", "format": "svm"}, "unknown data format 'svm': did you mean 'libsvm'?"),
         ({"source": "shards", "path": "a.npz"}, "needs {worker} in its path"),
         ({"source": "shards", "path": "a_{worker}"}, "shards of LIBSVM text need n_features"),

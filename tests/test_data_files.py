@@ -205,7 +205,7 @@ def test_csv(tmp_path, name, text, options):
         ("1,2\n", {"label": 2}, "{}: label column 2 does not exist: there are 2 columns"),
         ("1;2\n", {}, "{}: holds a header but no samples"),
         ("1\n2\n", {}, "{}: has one column, expected features and a label: is ',' its delimiter?"),
-        ("1,2\n", {"delimiter": ", "}, "the delimiter must be one character, found ', '"),
+        ("1,2\n", {"delimiter": ", "}, "key 'delimiter' must be one character, found ', '"),
         (" \n", {}, "{}: is empty"),
         ("a,b\n", {}, "{}: holds a header but no samples"),
         (b"1,\xff\n", {}, "{}: is not UTF-8 text: invalid start byte at byte 2"),
@@ -288,7 +288,7 @@ def test_npz_sentences(tmp_path):
     np.savez(path, X=np.eye(2), labels=[1, 2])
     assert "expected the keys X, y or data, indices, indptr, shape, y; found X, labels" in complaint(read_npz, path)
     np.savez(path, X=np.array([[None]]), y=[1])
-    assert "is not a readable .npz file" in complaint(read_npz, path)
+    assert complaint(read_npz, path) == f"{path}: X holds Python objects, which psopt never unpickles: save numbers"
     written(tmp_path, "f.npz", b"not a zip")
     assert "is not a readable .npz file" in complaint(read_npz, path)
     written(tmp_path, "f.npz", b"")

@@ -294,9 +294,7 @@ def test_a_disk_full_of_replicas(path, interrupted):
 def test_data_that_cannot_be_read(path):
     done = simulated(path, {"kind": "unreadable_data", "worker": 1, "round": 0})
     assert done.returncode == 2
-    assert done.stderr.splitlines()[2:] == [
-        f"{path.parent / 'data.csv'}: cannot be read: [Errno 5] Input/output error: '{path.parent / 'data.csv'}'"
-    ]
+    assert done.stderr.splitlines()[2:] == [f"{path.parent / 'data.csv'}: cannot be read: Input/output error"]
 
 
 @pytest.mark.mpi

@@ -154,7 +154,7 @@ def test_a_worker_turns_only_its_own_rows_into_floats(tmp_path):
 
 GOOD = idx_bytes(images(2))
 BROKEN = {
-    b"": "is empty, expected an IDX file: 00 00, a type from 08 to 0e, the number of dimensions",
+    b"": "is empty, expected an IDX file: 00 00, a type from 08 to 0e, the number of dimensions, at most 8",
     b"\0\0\x08": "begins with the bytes 00 00 08, expected an IDX file",
     b"\x89PNG....": "begins with the bytes 89 50 4e 47, expected an IDX file",
     b"\0\0\x0a\x01\0\0\0\1.": "begins with the bytes 00 00 0a 01, expected an IDX file",
@@ -162,7 +162,7 @@ BROKEN = {
     gzip.compress(GOOD): "is compressed with gzip, but its name does not end in .gz",
     GOOD[:9]: "is cut short: 9 bytes, but its header alone has 16",
     GOOD[:-1]: "is cut short: 39 bytes, expected 40 for 2 x 4 x 3 values",
-    GOOD + b"\0": "goes on behind its end: 41 bytes, expected 40 for 2 x 4 x 3 values",
+    GOOD + b"\0": "goes on behind its end, expected 40 for 2 x 4 x 3 values",
     b"\0\0\x08\x02" + bytes(8): "holds no values: its header says 0 x 0",
     b"\0\0\x0e\x03" + b"\xff" * 12: "is cut short: 16 bytes, expected 633825299671392843082401579016 for 4294967295 x",
 }

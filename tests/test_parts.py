@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psopt.algorithm import Algorithm
-from psopt.errors import IncompatibleParts, ProtocolError
+from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
 from psopt.parts import (
     FAMILIES,
     aggregators,
@@ -271,6 +271,8 @@ def test_threshold_formula_over_a_window_that_fills():
     assert part.limit([], weights, 0.1, 9) == 0.0
     assert part.limit([8.0], weights, 0.1, 3) == pytest.approx(4.0 / (0.01 * 9), rel=1e-15)
     assert part.limit([8.0, 4.0, 16.0], weights, 0.1, 3) == pytest.approx(7.0 / (0.01 * 9), rel=1e-15)
+    with pytest.raises(ConfigError, match="the step size 1e-300 is too small for a threshold: its power 2 is zero"):
+        part.limit([8.0], weights, 1e-300, 3)
     other = Threshold(3, (0.5, 0.25, 0.125), 1, 3)  # SASG, in psopt's sum
     assert other.limit([8.0, 4.0, 16.0], weights, 0.1, 3) == pytest.approx(7.0 / (0.1 * 27), rel=1e-15)
 

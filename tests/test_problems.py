@@ -437,6 +437,10 @@ def test_power_iteration_in_one_dimension_at_the_limit_and_on_nonsense():
     assert 0.9 < some < 1.0
     with pytest.raises(ConfigError, match="not finite"):
         power_iteration(lambda v, out: out.fill(np.nan), 3)
+    with pytest.raises(ConfigError, match="a curvature product is not finite, or its square"):
+        power_iteration(lambda v, out: np.multiply(1e300, v, out=out), 3)
+    with pytest.raises(ConfigError, match="X\\^T X is not finite"):
+        largest_eigenvalue(np.array([[np.inf]]))
 
 
 def test_power_iteration_ends_on_products_rounded_to_float32():
@@ -521,3 +525,5 @@ def test_newton_refuses_what_has_no_minimiser():
     assert newton(*summed([build("logistic", table, ALONE, "float64", {"l2": 1e-6})]))[1] > 0
     with pytest.raises(ConfigError, match="not finite"):
         newton(lambda theta: (np.nan, theta), lambda theta: np.eye(2), 2)
+    with pytest.raises(ConfigError, match="the objective or a derivative is not finite"):
+        newton(lambda theta: (1.0, theta + 1), lambda theta: np.full((2, 2), np.inf), 2)

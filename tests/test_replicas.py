@@ -67,6 +67,11 @@ def test_means_and_standard_errors(tmp_path):
     assert np.isnan(again.trace["test_loss_se"]).all()
 
 
+def test_a_standard_error_that_overflows_is_none():
+    traces = [{"round": np.array([0]), "objective": np.array([value])} for value in (1e200, 3e200)]
+    assert mean_records(traces) == [{"round": 0, "objective": 2e200, "objective_se": None}]
+
+
 def test_the_standard_error_shrinks_as_it_should():
     """Over many replicas it is the spread of single runs over the root of their number."""
     done = simulate(Plan(parse({**NOISY, "repeat": 60}), quiet=True))

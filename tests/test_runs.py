@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -381,3 +382,46 @@ def test_a_run_that_ends_above_its_start_says_so(capsys, quiet):
     done = simulate(Plan(config, quiet=quiet))
     assert done.trace["objective"][-1] > done.trace["objective"][0]
     assert capsys.readouterr().err.count("WARNING: the objective ended at") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"problem": {"kind": "least-squares", "l2": 1.7e308}, "algorithm": {"step_size": 1.0}, "f_star": "none"},
+        {"problem": {"kind": "least-squares", "initial_scale": 1e300}, "f_star": "none"},
+    ],
+)
+def test_what_overflows_before_any_step_is_not_laid_on_the_step(changes):
+    if "initial_scale" not in changes["problem"]:
+        changes["problem"]["initial_scale"] = 10.0
+    with pytest.raises(ConfigError, match="at the first theta, before any step: are data, first theta and l2 of usual"):
+        run(**changes)
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (
+            {"kind": "softmax", "classes": 2**40},
+            "problem `softmax`: theta of 38482906972160 numbers would take 9.24e+14",
+        ),
+        ({"kind": "softmax", "classes": 2**63 - 1}, "numbers would take"),
+    ],
+)
+def test_a_theta_larger_than_the_machine(problem, said):
+    changed = {"source": "dermatology", "labels": "classes"}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        run(problem=problem, data=changed)
+
+
+def test_memory_that_does_not_suffice_is_a_sentence(monkeypatch):
+    def full(*arguments):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("psopt.runs.experiment.open_shards", full)
+    with pytest.raises(ConfigError, match="the data cannot be held in memory: Unable to allocate 9 TiB"):
+        run()
+    monkeypatch.undo()
+    monkeypatch.setattr("psopt.runs.conduct.Server", full)
+    with pytest.raises(ConfigError, match="the run cannot be held in memory: Unable to allocate 9 TiB"):
+        run()

@@ -104,6 +104,19 @@ def test_the_product(config, out):
     assert (many[0].folder.name, many[-1].folder.name) == ("point-0000", "point-1000")
 
 
+def test_a_product_beyond_reason(config, out):
+    numbers = ",".join(map(str, range(1, 200)))
+    axes = axes_of([f"seed={numbers}", f"workers={numbers}", f"repeat={numbers}"])
+    with pytest.raises(ConfigError, match="--grid asks for 7880599 points, expected at most 10000"):
+        points_of(config, axes, [], out)
+
+
+def test_a_long_value_is_not_told_whole(config, out):
+    with pytest.raises(ConfigError) as caught:
+        points_of(config, axes_of([f"algorithm.recipe={'x' * 9000}"]), [], out)
+    assert len(str(caught.value)) < 1000
+
+
 def test_seeds_whose_replicas_would_overlap(config, out):
     said = r"with `repeat: 4` the seeds 5 and 7 have replicas in common, .* keep them 4 apart"
     with pytest.raises(ConfigError, match=said):

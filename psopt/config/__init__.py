@@ -20,7 +20,11 @@ from psopt.config.model import Checkpoint, Debug, ProblemConfig, RunConfig, Stop
 from psopt.config.schema import json_schema
 from psopt.config.sentences import Complaints
 from psopt.config.tidying import tidied
+from psopt.data.opening import kind_of_file
 from psopt.errors import ConfigError
+
+LARGEST = 1 << 19
+"""Bytes of a config: YAML is read slowly, ten seconds for so many."""
 
 __all__ = ["Checkpoint", "Debug", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
 
@@ -63,11 +67,16 @@ def _built(data: Any, complaints: Complaints, name: str) -> RunConfig:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        kind = kind_of_file(path)
+        if kind != "file":
+            raise ConfigError(f"is a {kind}, expected a YAML file", str(path))
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ConfigError(f"is larger than {LARGEST} bytes, the most that a config may have", str(path))
+        return raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"there is no such file{_beside(path)}", str(path)) from None
-    except IsADirectoryError:
-        raise ConfigError("is a directory, expected a YAML file", str(path)) from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ConfigError(f"is not UTF-8 text: byte {error.start} is {byte:#04x}", str(path)) from None

@@ -12,7 +12,7 @@ from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import faults
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
-from psopt.config.model import NAME, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import MOST_WORKERS, NAME, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.sentences import (
     FAULTY,
     Complaints,
@@ -34,6 +34,7 @@ from psopt.parts.selections import Sampled
 from psopt.recipes import RECIPES
 
 OWN_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+LARGEST_F_STAR = 1e300  # gaps are averaged
 OWN_CLASS_FORM = "`package.module:Class`"
 
 
@@ -71,6 +72,11 @@ class Builder:
         row = values["algorithm"]
         self.check_source(values.get("problem"), data)
         faults.cross_check(self, values)
+        f_star = values.get("f_star")
+        if isinstance(f_star, int | float) and abs(f_star) > LARGEST_F_STAR:
+            self.complaints.add(("f_star",), f"found {f_star!r}, expected at most {LARGEST_F_STAR:g} in magnitude")
+        if isinstance(values.get("workers"), int) and values["workers"] > MOST_WORKERS:
+            self.complaints.add(("workers",), f"found {values['workers']}, expected at most {MOST_WORKERS}")
         if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
             self.complaints.add(
                 ("downlink",),

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from psopt import data, problems
 from psopt.recipes import RECIPES
@@ -24,7 +24,7 @@ _NARROWER = {
     ("multiplicative", float): Annotated[float, Ge(0)],
     ("additive", float): Annotated[float, Ge(0)],
     ("noise", float): Annotated[float, Ge(0)],
-    ("copies", int): Annotated[int, Ge(1)],
+    ("copies", int): Annotated[int, Ge(1), Le(100_000_000)],
 }
 
 # Types that the annotations leave open: the names are tables, known only once everything is imported.

@@ -18,6 +18,7 @@ from psopt.recipes import RECIPES
 from psopt.transports.base import Timeouts
 
 DEFAULT_ROUNDS = 1000
+MOST_WORKERS = 1_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 

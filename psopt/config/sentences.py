@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from psopt.errors import ConfigError
+from psopt.errors import ConfigError, printable
 
 Path = tuple[Any, ...]
 
@@ -76,7 +76,7 @@ def dotted(path: Path) -> str:
 
 def short(text: str, length: int) -> str:
     """One line of at most ``length`` characters."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

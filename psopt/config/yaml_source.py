@@ -80,18 +80,30 @@ def _what(error: MarkedYAMLError) -> str:
     return f"is not YAML: {problem}" + (f" ({context})" if context else "")
 
 
+def _parsed(text: str, where: str) -> Iterator[Event]:
+    """The parser's events; what it does not foresee, as an escape beyond Unicode, is a fault of the text as well."""
+    try:
+        yield from YAML(typ="safe", pure=True).parse(text)
+    except YAMLError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(f"is not YAML: {' '.join(str(error).split())[:200]}", where) from None
+
+
 class _Reader:
     """Builds data from the parser's events; an alias stands for the very object of its anchor."""
 
     def __init__(self, text: str, where: str, complaints: Complaints, numbered: bool) -> None:
-        self._events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(text))
+        self._events: Iterator[Event] = _parsed(text, where)
         self._where = where
         self._complaints = complaints
         self._numbered = numbered
         self._anchors: dict[str, Any] = {}
+        self._depth = 0
 
     def document(self, at: tuple[str, ...]) -> Any:
         data, seen = None, False
+        self._depth = len(at)
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
                 if seen:
@@ -104,8 +116,14 @@ class _Reader:
         return f"{self._where}:{event.start_mark.line + 1}" if self._numbered else self._where
 
     def _node(self, event: Event, path: tuple[Any, ...]) -> Any:
-        if len(path) > DEEPEST:
+        self._depth += 1  # more than the path is long, where keys are mappings themselves
+        if self._depth > DEEPEST + 1:
             raise ConfigError(f"is nested deeper than {DEEPEST} levels", self._place(event))
+        data = self._content(event, path)
+        self._depth -= 1
+        return data
+
+    def _content(self, event: Event, path: tuple[Any, ...]) -> Any:
         if isinstance(event, AliasEvent):
             if event.anchor not in self._anchors:
                 raise ConfigError(f"the alias `*{event.anchor}` stands for nothing", self._place(event))
@@ -148,7 +166,7 @@ class _Reader:
     def _skip(self, path: tuple[Any, ...]) -> None:
         """Reads past a value, whose own lines and faults do not matter."""
         aside = _Reader("", self._where, Complaints(self._where), self._numbered)
-        aside._events, aside._anchors = self._events, self._anchors
+        aside._events, aside._anchors, aside._depth = self._events, self._anchors, self._depth
         aside._node(next(self._events), path)
 
     def _note(self, path: tuple[Any, ...], event: Event) -> None:

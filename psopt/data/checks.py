@@ -1,6 +1,7 @@
 """What every source asks of what it read: real, finite numbers in matching lengths."""
 
 import difflib
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,7 +22,16 @@ def as_float64(array: np.ndarray, what: str, where: str) -> np.ndarray:
     """``array`` as C-contiguous float64; refused unless its dtype is a real number's or bool."""
     if array.dtype.kind not in "fiub":
         raise ConfigError(f"{what} must hold real numbers, found dtype {array.dtype}", where)
-    return np.ascontiguousarray(array, dtype=np.float64)
+    check_room(8 * array.size, what, where)
+    with np.errstate(over="ignore"):  # what is too large for a float64 is infinite then, and refused as such
+        return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def check_room(nbytes: int, what: str, where: str = "") -> None:
+    """Refuse what would take more memory than the machine has at all."""
+    has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if nbytes > has:
+        raise ConfigError(f"{what} would take {nbytes:.3g} bytes of memory, and this machine has {has:.3g}", where)
 
 
 def check_lengths(rows: int, labels: np.ndarray, where: str) -> None:

@@ -27,12 +27,11 @@ def read_csv(
     header : bool, optional
         Whether line 1 holds names. Left out: it does if any of its cells is not a number.
     delimiter : str, optional
-        One character; default a tab for .tsv files and a comma otherwise.
+        One character that stands in no number and in no name; default a tab for .tsv files and a comma otherwise.
     """
     if delimiter is None:
         delimiter = "\t" if ".tsv" in path.lower() else ","
-    if len(delimiter) != 1:
-        raise ConfigError(f"the delimiter must be one character, found {delimiter!r}")
+    check_delimiter(delimiter)
     with opened(path) as file:
         try:
             text = file.read().decode("utf-8-sig")
@@ -42,7 +41,7 @@ def read_csv(
     if not lines:
         raise ConfigError("is empty", path)
 
-    first = _cells(lines[0][1], delimiter)
+    first = _cells(lines[0], delimiter, path)
     if header is None:
         header = not all(_is_number(cell) for cell in first)
     names = [cell.strip() for cell in first] if header else None
@@ -64,8 +63,23 @@ def read_csv(
     return dense_table(values[:, keep], values[:, at], path)
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter))
+def check_delimiter(delimiter: str) -> None:
+    """Refuse what cannot part numbers, or has another meaning."""
+    if not (len(delimiter) == 1 and (delimiter == "\t" or delimiter.isprintable())):
+        raise ConfigError(f"key 'delimiter' must be one character, found {delimiter[:10]!r}")
+    if delimiter.isalnum() or delimiter in "\"'+-._":
+        raise ConfigError(f"key 'delimiter' is {delimiter!r}, which can be part of a number or a name")
+
+
+def _cells(numbered: tuple[int, str], delimiter: str, path: str) -> list[str]:
+    """The cells of one line, which comes with its number."""
+    number, line = numbered
+    if "\r" in line:
+        raise ConfigError("holds a carriage return: are lines ended by it alone?", f"{path}:{number}")
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        raise ConfigError(f"cannot be split into cells: {error}", f"{path}:{number}") from None
 
 
 def _is_number(cell: str) -> bool:
@@ -73,11 +87,11 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell
+    return "_" not in cell and cell.strip().isascii()  # float() knows the digits of all scripts
 
 
 def _column(column: int, names: list[str] | None) -> str:
-    return f"column {column}" + (f" ({names[column]})" if names else "")
+    return f"column {column}" + (f" ({names[column][:40]})" if names else "")
 
 
 def _label_column(label: str | int | None, names: list[str] | None, width: int, path: str) -> int:
@@ -89,10 +103,14 @@ def _label_column(label: str | int | None, names: list[str] | None, width: int, 
             raise ConfigError(f"label column {label} does not exist: there are {width} columns", path)
         return label % width
     if names is None:
-        raise ConfigError(f"label column {label!r} is a name, but the file has no header: give its position", path)
+        raise ConfigError(
+            f"label column {label[:100]!r} is a name, but the file has no header: give its position", path
+        )
     if names.count(label) != 1:
         found = "does not exist" if label not in names else "exists more than once"
-        raise ConfigError(f"label column {label!r} {found}: the columns are {', '.join(names)}", path)
+        listed = ", ".join(names)
+        listed = listed if len(listed) <= 400 else f"{listed[:400]}..."
+        raise ConfigError(f"label column {label[:100]!r} {found}: the columns are {listed}", path)
     return names.index(label)
 
 
@@ -106,11 +124,11 @@ def _numbers(rows: list[tuple[int, str]], delimiter: str, width: int, names: lis
     except ValueError:
         pass  # the search below finds the cell and says where it is
     for number, line in rows:
-        cells, where = _cells(line, delimiter), f"{path}:{number}"
+        cells, where = _cells((number, line), delimiter, path), f"{path}:{number}"
         if len(cells) != width:
             raise ConfigError(f"expected {width} cells, found {len(cells)}", where)
         for column, cell in enumerate(cells):
             if not _is_number(cell):
-                found = repr(cell) if cell.strip() else "an empty cell"
+                found = repr(cell if len(cell) <= 40 else cell[:37] + "...") if cell.strip() else "an empty cell"
                 raise ConfigError(f"{_column(column, names)}: expected a number, found {found}", where)
     raise ConfigError("cannot be read as numbers, though each cell is one: are quotes spanning lines?", path)

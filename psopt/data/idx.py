@@ -6,18 +6,21 @@ first dimension counts samples, the others are flattened to one row a sample.
 
 import hashlib
 import math
-from pathlib import Path
+import os
+from typing import BinaryIO
 
 import numpy as np
 
 from psopt.data.checks import check_finite
-from psopt.data.opening import opened
+from psopt.data.opening import kind_of_file, opened
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 
 DESCRIPTIONS = {
     "idx": "your images in MNIST's format; set `path` to the folder of train-images-idx3-ubyte and the other three",
 }
+MOST_DIMENSIONS = 8
+PIECE_NBYTES = 1 << 24
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 TRAIN, TEST = "train", "t10k"
 
@@ -29,29 +32,49 @@ def read_idx(path: str, sha256: str | None = None) -> np.ndarray:
     compressed in many ways. Rows of bytes share the file's memory and cannot be written into.
     """
     with opened(path) as file:
-        raw = file.read()
+        raw = _read(file)
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
         raise ConfigError("is not the published file (its sha256 differs): use source 'idx' for your own files", path)
     if raw[:2] == b"\x1f\x8b":
         raise ConfigError("is compressed with gzip, but its name does not end in .gz", path)
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in TYPES or raw[3] == 0:
+    if not _is_header(raw):
         begins = f"begins with the bytes {raw[:4].hex(' ')}" if raw else "is empty"
-        raise ConfigError(
-            f"{begins}, expected an IDX file: 00 00, a type from 08 to 0e, the number of dimensions", path
-        )
+        form = f"00 00, a type from 08 to 0e, the number of dimensions, at most {MOST_DIMENSIONS}"
+        raise ConfigError(f"{begins}, expected an IDX file: {form}", path)
     dtype, first = np.dtype(TYPES[raw[2]]), 4 + 4 * raw[3]
     if len(raw) < first:
         raise ConfigError(f"is cut short: {len(raw)} bytes, but its header alone has {first}", path)
-    shape = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, first, 4)]
-    expected = first + math.prod(shape) * dtype.itemsize
+    shape, expected = _size(raw)
     lengths = " x ".join(map(str, shape))
     if len(raw) != expected:
-        wrong = "is cut short" if len(raw) < expected else "goes on behind its end"
-        raise ConfigError(f"{wrong}: {len(raw)} bytes, expected {expected} for {lengths} values", path)
+        wrong = f"is cut short: {len(raw)} bytes" if len(raw) < expected else "goes on behind its end"
+        raise ConfigError(f"{wrong}, expected {expected} for {lengths} values", path)
     if expected == first:
         raise ConfigError(f"holds no values: its header says {lengths}", path)
     rows = np.frombuffer(raw, dtype, offset=first).reshape(shape[0], -1)
     return rows.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _is_header(raw: bytes) -> bool:
+    return len(raw) >= 4 and raw[:2] == b"\0\0" and raw[2] in TYPES and 1 <= raw[3] <= MOST_DIMENSIONS
+
+
+def _size(raw: bytes) -> tuple[list[int], int]:
+    """The lengths of all dimensions, and the bytes of the whole file, as the header has them."""
+    first = 4 + 4 * raw[3]
+    shape = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, first, 4)]
+    return shape, first + math.prod(shape) * np.dtype(TYPES[raw[2]]).itemsize
+
+
+def _read(file: BinaryIO) -> bytes:
+    """The file, and no more of it than a byte behind the end that its header tells: little can unpack to much."""
+    pieces = [file.read(4 + 4 * MOST_DIMENSIONS)]
+    have = len(pieces[0])
+    end = _size(pieces[0])[1] if _is_header(pieces[0]) else 0
+    while have <= end and (piece := file.read(min(PIECE_NBYTES, end + 1 - have))):
+        pieces.append(piece)
+        have += len(piece)
+    return b"".join(pieces)
 
 
 def read_pair(images: str, labels: str, sha256: tuple[str, str] | None = None) -> Table:
@@ -74,16 +97,23 @@ def find_pair(folder: str, part: str) -> tuple[str, str]:
 
     A name may have a dot in place of its second hyphen and .gz at its end; the plain file comes first.
     """
-    if not Path(folder).is_dir():
-        found = "is a file" if Path(folder).exists() else "there is no such folder"
-        raise ConfigError(f"{found}, expected the folder that holds {part}-images-idx3-ubyte", folder)
+    expected = f"expected the folder that holds {part}-images-idx3-ubyte"
+    try:
+        kind = kind_of_file(folder)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no such folder, {expected}", folder) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot be read: {reason}; {expected}", folder) from None
+    if kind != "folder":
+        raise ConfigError(f"is a {kind}, {expected}", folder)
     return _find(folder, f"{part}-images", "idx3-ubyte"), _find(folder, f"{part}-labels", "idx1-ubyte")
 
 
 def _find(folder: str, what: str, form: str) -> str:
     for end in ("", ".gz"):
         for joint in "-.":
-            path = Path(folder, f"{what}{joint}{form}{end}")
-            if path.is_file():
-                return str(path)
+            path = os.path.join(folder, f"{what}{joint}{form}{end}")
+            if os.path.lexists(path):
+                return path
     raise ConfigError(f"holds no {what}-{form}, plain or with .gz", folder)

@@ -14,12 +14,12 @@ import numpy as np
 
 from psopt.data.checks import check_finite
 from psopt.data.opening import opened
-from psopt.data.sparse import canonical
+from psopt.data.sparse import MOST_COLUMNS, canonical, check_n_features
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 
 BLOCK_NBYTES = 1 << 24
-LARGEST_INDEX = np.iinfo(np.int32).max  # CSR stores columns as int32
+LONGEST_LINE = 1 << 28
 
 COMMENT = re.compile(rb"#[^\n]*")
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
@@ -117,7 +117,7 @@ def parse_lines(text: bytes, path: str, first_line: int) -> Entries:
                 raise ConfigError("found a qid: ranking data is not supported", where)
             if not (colon and index.isdigit() and NUMBER.fullmatch(value)):
                 raise ConfigError(f"expected index:value, found {_shown(entry)}", where)
-            indices.append(min(int(index[:20]), LARGEST_INDEX + 1))  # too large is refused later, as such
+            indices.append(min(int(index[:20]), MOST_COLUMNS + 1))  # too large is refused later, as such
             values.append(float(value))
         labels.append(float(label))
         lines.append(number)
@@ -131,7 +131,7 @@ def _shown(token: bytes) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def _blocks(file: BinaryIO, path: str) -> Iterator[bytes]:
     """The file in pieces of whole lines, each about BLOCK_NBYTES long."""
     kept = b""
     while piece := file.read(BLOCK_NBYTES):
@@ -141,6 +141,8 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
             kept = rest
         else:
             kept += piece
+            if len(kept) > LONGEST_LINE:
+                raise ConfigError(f"has a line of more than {LONGEST_LINE} bytes: is it LIBSVM text?", path)
     if kept:
         yield kept
 
@@ -157,9 +159,9 @@ def _check(entries: Entries, path: str, first_line: int, n_features: int | None)
 
     if np.any(bad := entries.indices < 1):
         raise ConfigError("feature index 0: LIBSVM indices start at 1", where(row_of(bad)[1]))
-    if np.any(bad := entries.indices > (n_features or LARGEST_INDEX)):
+    if np.any(bad := entries.indices > (n_features or MOST_COLUMNS)):
         at, row = row_of(bad)
-        limit = f"n_features: {n_features}" if n_features else f"the largest one supported, {LARGEST_INDEX}"
+        limit = f"n_features: {n_features}" if n_features else f"the largest one supported, {MOST_COLUMNS}"
         raise ConfigError(f"feature index {entries.indices[at]} is above {limit}", where(row))
     if np.any(bad := ~np.isfinite(entries.labels)):
         row = int(np.flatnonzero(bad)[0])
@@ -176,12 +178,11 @@ def read_libsvm(path: str, n_features: int | None = None) -> Table:
     Entries are sorted within each row and repeated ones summed. Without ``n_features`` the largest index found is
     taken, which may differ between a training file and its test file.
     """
-    if n_features is not None and n_features < 1:
-        raise ConfigError(f"n_features must be at least 1, found {n_features}")
+    check_n_features(n_features)
     parts: list[Entries] = []
     line = 1
     with opened(path) as file:
-        for text in _blocks(file):
+        for text in _blocks(file, path):
             if line == 1:
                 text = text.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark
             if b"#" in text:

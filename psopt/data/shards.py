@@ -112,7 +112,8 @@ def open_shards(
     test = _read_test(spec, tables[0].n_features)
     if spec.test and spec.test.fraction:
         tables, test = held_out.draw(tables, spec.test.fraction, seed)
-    scale = spec.standardise.fit(tables[0].features)  # sources of several tables come scaled
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = spec.standardise.fit(tables[0].features)  # sources of several tables come scaled
     shards = split(tables, spec.partition, workers, seed)
     total = sum(shard.samples for shard in shards)
     finish = _finisher(scale, dtype)
@@ -123,7 +124,13 @@ def open_shards(
 
 def _finisher(scale: Scale, dtype: str) -> Callable[[Table], Table]:
     """From rows as they were read to rows as problems want them."""
-    return lambda table: cast(Table(scale(table.features), table.labels), dtype)
+
+    def finish(table: Table) -> Table:
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = scale(table.features)
+        return cast(Table(scaled, table.labels), dtype, scaled is not table.features)
+
+    return finish
 
 
 def _remembering(finish: Callable[[Table], Table]) -> Callable[[Table], Table]:
@@ -252,13 +259,14 @@ def _filled(pattern: str, worker: int | None) -> str:
     return WORKER.sub(lambda found: f"{worker:0{found[1] or 1}d}", pattern)
 
 
-def cast(table: Table, dtype: str) -> Table:
-    """The table with features and labels in ``dtype``; refused if a number is too large for it."""
+def cast(table: Table, dtype: str, scaled: bool = False) -> Table:
+    """The table with features and labels in ``dtype``; refused if a number is, or by scaling became, too large."""
     x = table.features
     with np.errstate(over="ignore"):
         values = (x.data if isinstance(x, CSR) else x).astype(dtype, copy=False)
         labels = table.labels.astype(dtype, copy=False)
-    if dtype == "float32" and not (np.isfinite(values).all() and np.isfinite(labels).all()):
-        raise ConfigError("the data holds a number too large for float32: use dtype float64 or standardise it")
+    if (dtype == "float32" or scaled) and not (np.isfinite(values).all() and np.isfinite(labels).all()):
+        instead = "use dtype float64 or standardise it" if dtype == "float32" else "use another `standardise`"
+        raise ConfigError(f"the data holds a number too large for {dtype}: {instead}")
     features = CSR(values, x.indices, x.indptr, x.shape) if isinstance(x, CSR) else np.ascontiguousarray(values)
     return Table(features, labels)

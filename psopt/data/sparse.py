@@ -3,6 +3,15 @@
 import numpy as np
 
 from psopt.data.table import CSR
+from psopt.errors import ConfigError
+
+MOST_COLUMNS = np.iinfo(np.int32).max  # columns are int32
+
+
+def check_n_features(n_features: int | None) -> None:
+    """Refuse a width that no matrix can have."""
+    if n_features is not None and not 1 <= n_features <= MOST_COLUMNS:
+        raise ConfigError(f"key 'n_features' must be from 1 to {MOST_COLUMNS}, found {n_features}")
 
 
 def canonical(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) -> CSR:

@@ -6,9 +6,11 @@ from typing import Literal
 
 from psopt.data import idx, lag, named, published
 from psopt.data.checks import unknown
+from psopt.data.delimited import check_delimiter
 from psopt.data.held_out import HeldOut
 from psopt.data.opening import suffix
 from psopt.data.partition import Partition
+from psopt.data.sparse import check_n_features
 from psopt.data.standardise import Standardise
 from psopt.data.synthetic import Synthetic
 from psopt.errors import ConfigError
@@ -134,8 +136,9 @@ def _check_files(spec: DataSpec) -> None:
     form = file_format(spec)
     if form == "npy" and not spec.labels_path:
         raise ConfigError(".npy features need labels_path, the .npy file of the labels")
-    if spec.n_features is not None and spec.n_features < 1:
-        raise ConfigError(f"n_features must be at least 1, found {spec.n_features}")
+    check_n_features(spec.n_features)
+    if spec.delimiter is not None:
+        check_delimiter(spec.delimiter)
     patterned = [bool(WORKER.search(path)) for path in (spec.path, spec.labels_path) if path]
     if spec.source == "file" and any(patterned):
         raise ConfigError("a path with {worker} names one file a worker: use source 'shards'")

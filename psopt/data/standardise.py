@@ -102,9 +102,17 @@ def _limits(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
 
 
+def _finite(spread: np.ndarray) -> np.ndarray:
+    """The spread of each column; refused where it overflows: what is divided by infinity is 0."""
+    if not np.isfinite(spread).all():
+        column = int(np.argmin(np.isfinite(spread)))
+        raise ConfigError(f"column {column} holds numbers too large to be standardised")
+    return spread
+
+
 def _min_max(x: np.ndarray) -> Scale:
     low, high = _limits(x)
-    spread = high - low
+    spread = _finite(high - low)
     constant = spread == 0
     divisor = np.where(constant, 1.0, spread)
 
@@ -125,7 +133,7 @@ def _z_score(x: np.ndarray) -> Scale:
     for start in range(0, len(x), step):
         off = x[start : start + step] - mean
         squares += np.square(off, out=off).sum(axis=0)
-    deviation = np.where(constant, 1.0, np.sqrt(squares / len(x)))
+    deviation = np.where(constant, 1.0, _finite(np.sqrt(squares / len(x))))
 
     def scale(rows: np.ndarray) -> np.ndarray:
         scaled = (rows - mean) / deviation

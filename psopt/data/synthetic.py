@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from psopt.data import seeds
+from psopt.data.checks import check_room
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 
@@ -48,20 +49,31 @@ class Synthetic:
 
 def synthetic(options: Synthetic, workers: int, seed: int) -> list[Table]:
     """One dense float64 table a worker. Each has its own generator, so only its size depends on M's other workers."""
-    d, h = options.n_features, options.heterogeneity
+    d = options.n_features
     if workers > options.n_samples:
         raise ConfigError(f"cannot split {options.n_samples} samples over {workers} workers: some would have none")
+    check_room(8 * d * options.n_samples, "synthetic n_samples x n_features")
     shared = seeds.generator(seed, seeds.SYNTHETIC).standard_normal(d)
     small, larger = divmod(options.n_samples, workers)
     tables = []
     for m in range(workers):
         random = seeds.generator(seed, seeds.SYNTHETIC, m)
-        truth = (shared + h * random.standard_normal(d)) / np.sqrt(d)
         u = m / (workers - 1) - 0.5 if workers > 1 else 0.0
-        x = np.exp(h * u) * random.standard_normal((small + (m < larger), d))
-        if options.kind == "linear":
-            y = x @ truth + options.noise * random.standard_normal(len(x))
-        else:
-            y = np.where(x @ truth + options.noise * random.logistic(size=len(x)) >= 0, 1.0, -1.0)
-        tables.append(Table(x, y))
+        with np.errstate(over="ignore", invalid="ignore"):
+            table = _drawn(options, shared, u, small + (m < larger), random)
+        if not (np.isfinite(table.features).all() and np.isfinite(table.labels).all()):
+            raise ConfigError("synthetic data overflow: noise or heterogeneity is too large")
+        tables.append(table)
     return tables
+
+
+def _drawn(options: Synthetic, shared: np.ndarray, u: float, rows: int, random: np.random.Generator) -> Table:
+    """One worker's rows; ``shared`` is theta, shape (n_features,)."""
+    d, h = options.n_features, options.heterogeneity
+    truth = (shared + h * random.standard_normal(d)) / np.sqrt(d)
+    x = np.exp(h * u) * random.standard_normal((rows, d))
+    if options.kind == "linear":
+        y = x @ truth + options.noise * random.standard_normal(len(x))
+    else:
+        y = np.where(x @ truth + options.noise * random.logistic(size=len(x)) >= 0, 1.0, -1.0)
+    return Table(x, y)

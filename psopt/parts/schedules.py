@@ -73,7 +73,8 @@ class Inverse:
         return self.numerator / (self.mu * self.beta)
 
     def at(self, initial: float, k: Any) -> Any:
-        return self.numerator / (self.mu * ((k - 1) + self.beta))
+        with np.errstate(over="ignore"):  # the step size is 0 then
+            return self.numerator / (self.mu * ((k - 1) + self.beta))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from psopt.errors import ConfigError
-from psopt.parts.thresholds import Threshold
+from psopt.parts.thresholds import Threshold, Window
 
 
 class ServerView(Protocol):
@@ -136,7 +136,7 @@ class SmoothnessDrift:
     later selection, grows by 1 with every round left out, and who exceeds ``max_age`` is selected.
     """
 
-    window: Annotated[int, Gt(0)] = 10
+    window: Window = 10
     xi: float | tuple[float, ...] = 1.0
     max_age: Annotated[int, Gt(0)] | None = None
 

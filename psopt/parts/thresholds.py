@@ -1,8 +1,15 @@
 """The threshold that lazy rules compare with, computed on the server from how far theta moved lately."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from psopt.errors import ConfigError
+
+Window = Annotated[int, Gt(0), Le(100_000)]
+Power = Annotated[int, Ge(0), Le(10)]
 
 
 @dataclass(frozen=True)
@@ -38,4 +45,8 @@ class Threshold:
             divisor *= step_size
         for _ in range(self.worker_power):
             divisor *= workers
+        if not divisor:
+            raise ConfigError(
+                f"the step size {step_size:g} is too small for a threshold: its power {self.step_power} is zero"
+            )
         return total / divisor

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 import numpy as np
 from annotated_types import Ge, Gt
 
-from psopt.parts.thresholds import Threshold
+from psopt.parts.thresholds import Power, Threshold, Window
 from psopt.problems.kernels.vector import squared_distance
 
 
@@ -73,7 +73,7 @@ class Always:
 class Innovation:
     """Upload when ||contribution - mirror||^2 > T^k, LAG (7a): the gradient has moved since it was last sent."""
 
-    window: Annotated[int, Gt(0)] = 10
+    window: Window = 10
     xi: float | tuple[float, ...] = 0.1
 
     lazy: ClassVar[bool] = True
@@ -111,10 +111,10 @@ class SameSample:
     (arXiv 2112.04088). The powers are those of `Threshold`.
     """
 
-    window: Annotated[int, Gt(0)] = 10
+    window: Window = 10
     xi: float | tuple[float, ...] = 0.1
-    step_power: Annotated[int, Ge(0)] = 2
-    worker_power: Annotated[int, Ge(0)] = 2
+    step_power: Power = 2
+    worker_power: Power = 2
 
     lazy: ClassVar[bool] = True
     looks_back: ClassVar[bool] = False
@@ -158,11 +158,11 @@ class Snapshot:
     R is ``refresh``; a refresh forces no upload and leaves the d of the last upload as it was.
     """
 
-    window: Annotated[int, Gt(0)] = 10
+    window: Window = 10
     xi: float | tuple[float, ...] = 0.1
     refresh: Annotated[int, Gt(0)] = 10
-    step_power: Annotated[int, Ge(0)] = 2
-    worker_power: Annotated[int, Ge(0)] = 2
+    step_power: Power = 2
+    worker_power: Power = 2
 
     lazy: ClassVar[bool] = True
     looks_back: ClassVar[bool] = False

@@ -64,7 +64,8 @@ class _LinearModel:
         """Normal with standard deviation ``initial_scale``, shape (dim,); at 0 no random number is drawn."""
         if not self._initial_scale:
             return np.zeros(self.dim, self.dtype)
-        return (self._initial_scale * rng.standard_normal(self.dim)).astype(self.dtype)
+        with np.errstate(over="ignore"):  # the objective there is not finite, which is said
+            return (self._initial_scale * rng.standard_normal(self.dim)).astype(self.dtype)
 
     def smoothness(self) -> float:
         """L_m, the largest eigenvalue of C_m = scale * bend * X^T X + l2 I."""

@@ -9,6 +9,7 @@ from psopt.errors import ConfigError
 _EPS = float(np.finfo(np.float64).eps)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def newton(
     value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]],
     hessian: Callable[[np.ndarray], np.ndarray],
@@ -48,9 +49,10 @@ def newton(
     decrement = np.inf
     hidden = max(1e-12, 100.0 * eps)
     for _ in range(max_steps):
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise ConfigError("the reference optimum cannot be found: the objective or its gradient is not finite")
-        direction = _solve(hessian(theta), gradient)
+        matrix = hessian(theta)
+        if not (np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(matrix).all()):
+            raise ConfigError("the reference optimum cannot be found: the objective or a derivative is not finite")
+        direction = _solve(matrix, gradient)
         slope = float(gradient @ direction)
         decrement = 0.5 * slope
         if decrement <= eps * abs(value):

@@ -12,9 +12,12 @@ _KEPT = 12  # Ritz vectors carried over a restart
 
 def largest_eigenvalue(matrix: np.ndarray) -> float:
     """lambda_max of a symmetric matrix, shape (d, d), d >= 1."""
+    if not np.isfinite(matrix).all():
+        raise ConfigError("the smoothness constant cannot be found: X^T X is not finite")
     return float(np.linalg.eigvalsh(matrix)[-1])
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def power_iteration(
     product: Callable[[np.ndarray, np.ndarray], None],
     dim: int,
@@ -50,7 +53,9 @@ def power_iteration(
         product(basis[filled], image)
         scale = float(np.linalg.norm(image))
         if not np.isfinite(scale):
-            raise ConfigError("the smoothness constant cannot be found: a curvature product is not finite")
+            raise ConfigError(
+                "the smoothness constant cannot be found: a curvature product is not finite, or its square"
+            )
         known = basis[: filled + 1]
         along = known @ image
         image -= along @ known

@@ -4,20 +4,22 @@ import hashlib
 import json
 import math
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from psopt import problems
 from psopt.config import RunConfig
 from psopt.data import CSR, Table
+from psopt.data.checks import check_room
 from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
 from psopt.problems.tensors import tensors_of
 
+T = TypeVar("T")
 METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
 
 
@@ -76,7 +78,7 @@ def build(config: RunConfig, own: Any, shards: Mapping[int, Shard], total: int, 
     for m, shard in shards.items():
         try:
             share = Share(m, config.workers, total)
-            problem = problems.build(kind, shard.rows, share, config.problem.dtype, config.problem.options)
+            problem = _made(config, kind, shard.rows, share)
             if kind not in problems.PROBLEMS and not built:
                 check_problem(problem, np.random.default_rng(0), config.problem.dtype)
         except (ConfigError, IncompatibleParts):
@@ -87,6 +89,23 @@ def build(config: RunConfig, own: Any, shards: Mapping[int, Shard], total: int, 
         _check_needs(config, problem)
         built[m] = problem
     return built
+
+
+def _made(config: RunConfig, kind: Any, table: Table, share: Share) -> Problem:
+    """One worker's problem; refused where theta, a gradient and their sum are more than the machine holds."""
+    dtype, options = config.problem.dtype, config.problem.options
+    named = f"problem `{config.problem.kind}`"
+    problem = fitting(named, lambda: problems.build(kind, table, share, dtype, options))
+    check_room(3 * np.dtype(dtype).itemsize * int(problem.dim), f"{named}: theta of {problem.dim} numbers")
+    return problem
+
+
+def fitting(what: str, make: Callable[[], T]) -> T:
+    """What ``make`` makes; where memory does not suffice, a sentence about ``what``."""
+    try:
+        return make()
+    except MemoryError as error:
+        raise ConfigError(f"{what} cannot be held in memory: {error or 'there is no room'}") from error
 
 
 def _check_needs(config: RunConfig, problem: Problem) -> None:

@@ -320,6 +320,11 @@ class Conductor:
         value = sum(values)
         if not math.isfinite(value):
             m = next((m for m, own in enumerate(values) if not math.isfinite(own)), 0)
+            if server.round == 0:
+                raise ConfigError(
+                    f"the objective of worker {m} is {values[m]} at the first theta, before any step: are data, first "
+                    "theta and l2 of usual size?"
+                )
             raise ConfigError(
                 f"the objective of worker {m} is {values[m]} after round {server.round}: is the step "
                 f"{server.step_size:.6g} too large?"

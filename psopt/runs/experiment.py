@@ -21,7 +21,7 @@ from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
-from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described
+from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
 from psopt.runs.checkpoint import Checkpoint, Part
 from psopt.runs.conduct import Conductor
 from psopt.runs.faults import THE_SERVER, Faults, announce
@@ -107,14 +107,14 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     compile_s = ready(config, _is_sparse(shards), not plan.quiet)
     mine = build(config, plan.problem, shards, _samples(shards), "in process")
     facts = common_facts([described(mine)])
-    workers, replica = hosted(config, mine, shards, facts, plan.resumed)
+    workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
     manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
-    done = conductor.conduct(Progress.of(config, plan.quiet))
+    done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
     faults.end()
     return done
 
@@ -171,7 +171,8 @@ def _run(plan: Plan, link: "Link") -> Run:
     told = link.gather(described(mine), start_s)
     facts = step(lambda: common_facts(told))
     step(lambda: check_theta(plan.theta, facts))
-    workers, replica = step(lambda: hosted(config, mine, shards, facts, plan.resumed))
+    what = "the state of the workers"
+    workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = _part(plan, link.rank, workers, shards)
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
@@ -252,7 +253,7 @@ def _lead(
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
     try:
-        return conductor.conduct(Progress.of(config, plan.quiet))
+        return fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
     except (ConfigError, IncompatibleParts, CannotWrite) as error:
         conductor.stop()
         return error
@@ -299,8 +300,12 @@ def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError
 def _load(plan: Plan, members: Sequence[int]) -> dict[int, Shard]:
     """What each member is given to work on."""
     config = plan.config
-    shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
-    return {m: Shard(shards.shard(m), shards.held_out(m)) for m in members}
+
+    def load() -> dict[int, Shard]:
+        shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
+        return {m: Shard(shards.shard(m), shards.held_out(m)) for m in members}
+
+    return fitting("the data", load)
 
 
 def _samples(shards: Mapping[int, Shard]) -> int:

@@ -15,6 +15,8 @@ from psopt.runs.folder import Held, held
 
 EXAMPLE = "KEY.KEY=VALUE,VALUE,..., as in seed=1,2,3"
 DIGITS = 3
+MOST_POINTS = 10_000
+LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def points_of(path: Path, axes: Sequence[Axis], overrides: Sequence[str], out: P
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file, not a folder")
     of = math.prod(len(axis.values) for axis in axes)
+    if of > MOST_POINTS:
+        raise ConfigError(f"--grid asks for {of} points, expected at most {MOST_POINTS}")
     width = max(DIGITS, len(str(of - 1)))
     points: list[Point] = []
     faults: dict[str, list[str]] = {}
@@ -143,7 +147,7 @@ def settings(values: dict[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A value for people to read: text as it is, others as YAML."""
-    return value if isinstance(value, str) else yaml_source.written(value)
+    return short(value if isinstance(value, str) else yaml_source.written(value), LONGEST_VALUE)
 
 
 def _named(number: int, of: int, values: dict[str, Any]) -> str:

@@ -74,6 +74,7 @@ def _ask(transport: Transport, what: What, theta: np.ndarray) -> list[Value]:
     return transport.evaluate(Evaluate(0, what, False, theta))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # whoever asked looks whether it is finite
 def _summed(answers: Sequence[Value]) -> np.ndarray:
     total = np.zeros(answers[0].vector.size)
     for answer in answers:

@@ -215,9 +215,13 @@ def mean_records(traces: Sequence[dict[str, np.ndarray]]) -> list[dict[str, Any]
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Of the mean over axis 0; NaN for a single value."""
+    """Of the mean over axis 0; NaN for a single value, and where squares overflow."""
     count = values.shape[0]
-    return values.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else np.full(values.shape[1:], math.nan)
+    if count == 1:
+        return np.full(values.shape[1:], math.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = values.std(axis=0, ddof=1) / math.sqrt(count)
+    return np.where(np.isfinite(errors), errors, math.nan)
 
 
 def _mean_summary(config: RunConfig, done: Sequence[Run], theta: np.ndarray, ranks: int) -> dict[str, Any]:

@@ -1,0 +1,206 @@
+"""Configs and data are read, never run: no pickle, tag or formula. Only the class that a config names is imported."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from psopt import config
+from psopt.config.overrides import apply
+from psopt.config.sentences import Complaints
+from psopt.data import DataSpec, HeldOut, open_shards
+from psopt.errors import ConfigError
+from psopt.runs.experiment import Plan, simulate
+from psopt.runs.folder import load_run
+from psopt.runs.grid import axes_of
+
+LEAST = "workers: 2\nproblem: least-squares\ndata: housing\n"
+
+
+class Evil:
+    """Unpickled, it makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.fixture(autouse=True)
+def untouched(tmp_path, monkeypatch):
+    """In an empty folder, where nothing may have been made by what was read."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not (tmp_path / "executed").exists()
+
+
+def evil(path):
+    """A file of the given name whose content is a pickle, plain or in an array."""
+    objects = np.array([Evil(), Evil()], dtype=object)
+    if path.endswith(".npz"):
+        np.savez(path, X=np.eye(2), y=objects)
+    elif path.endswith(".npy"):
+        np.save(path, objects, allow_pickle=True)
+    else:
+        with open(path, "wb") as file:
+            pickle.dump(Evil(), file)
+    return path
+
+
+def test_the_pickles_here_would_do_harm(tmp_path):
+    with pytest.raises(FileExistsError):
+        np.load(evil("e.npy"), allow_pickle=True)
+    assert (tmp_path / "executed").is_dir()
+    os.rmdir("executed")
+
+
+def spec(path, **keys):
+    labels = {"labels_path": evil("labels.npy")} if path.endswith(".npy") else {}
+    return DataSpec(source="file", path=path, **labels, **keys)
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.npy", "f", "f.csv", "f.pkl", "f.csv.gz"])
+def test_no_data_file_is_unpickled(name):
+    with pytest.raises(ConfigError, match=name):
+        open_shards(spec(evil(name)), 1, 0)
+
+
+@pytest.mark.parametrize("name", ["raw.npz", "raw.npy"])
+def test_a_pickle_by_the_name_of_numpys_files(name):
+    with open(name, "wb") as file:
+        pickle.dump(Evil(), file)
+    with pytest.raises(ConfigError, match=name):
+        open_shards(spec(name), 1, 0)
+
+
+def test_labels_shards_and_test_rows_are_not_unpickled():
+    np.save("x.npy", np.eye(2))
+    with pytest.raises(ConfigError, match=r"labels\.npy: the file holds Python objects, which psopt never unpickles"):
+        open_shards(DataSpec(source="file", path="x.npy", labels_path=evil("labels.npy")), 1, 0)
+    shards = open_shards(DataSpec(source="shards", path="s{worker}.npz"), 1, 0)
+    evil("s0.npz")
+    with pytest.raises(ConfigError, match=r"s0\.npz: y holds Python objects, which psopt never unpickles"):
+        shards.shard(0)
+    np.savez("train.npz", X=np.eye(2), y=[1, 2])
+    with pytest.raises(ConfigError, match=r"test\.npz: y holds Python objects"):
+        open_shards(DataSpec(source="file", path="train.npz", test=HeldOut(path=evil("test.npz"))), 1, 0)
+    os.mkdir("images")
+    for part in ("images-idx3", "labels-idx1"):
+        evil(f"images/train-{part}-ubyte")
+    with pytest.raises(ConfigError, match="begins with the bytes"):
+        open_shards(DataSpec(source="idx", path="images"), 1, 0)
+
+
+def test_objects_that_nobody_asks_for_are_left_alone():
+    np.savez("f.npz", X=np.eye(2), y=[1, 2], names=np.array([Evil()], dtype=object))
+    assert open_shards(spec("f.npz"), 1, 0).shard(0).samples == 2
+
+
+def test_no_run_folder_is_unpickled(tmp_path):
+    made = config.parse({"workers": 2, "problem": "least-squares", "data": "housing", "stop": {"max_rounds": 2}})
+    simulate(Plan(made, tmp_path / "run", quiet=True))
+    assert load_run(tmp_path / "run").rounds == 2
+    evil(str(tmp_path / "run" / "theta.npy"))
+    with pytest.raises(ConfigError, match="holds a broken run"):
+        load_run(tmp_path / "run")
+
+
+TAGS = [
+    "!!python/object/apply:os.mkdir [executed]",
+    "!!python/object/apply:os.mkdir\n  - executed",
+    "!!python/object/new:os.mkdir [executed]",
+    "!!python/name:os.mkdir",
+    "!!python/module:os",
+    "!!python/object:collections.OrderedDict {}",
+    "!!python/tuple [1, 2]",
+    "!<tag:yaml.org,2002:python/object/apply:os.mkdir> [executed]",
+    "!mine {a: 1}",
+]
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_tags_make_no_objects(tag, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{LEAST}seed: {tag}\n")
+    with pytest.raises(ConfigError, match=r"c.yaml:4: seed: the tag `.*` is not used in configs: remove it"):
+        config.load(path)
+    path.write_text(LEAST)
+    with pytest.raises(ConfigError, match=r"--set seed=.*: the tag `.*` is not used"):
+        config.load(path, [f"seed={tag}"])
+    if "\n" not in tag:
+        with pytest.raises(ConfigError, match=r"--grid seed=.*: the tag `.*` is not used"):
+            axes_of([f"seed={tag}"])
+
+
+def test_values_of_flags_are_plain_data():
+    data, complaints = {}, Complaints("c")
+    apply(data, "a=!!python/object/apply:os.mkdir [executed]", complaints)
+    assert data == {"a": ["executed"]}
+    assert len(complaints) == 1
+
+
+@pytest.mark.parametrize(
+    "formula", ["__import__('os').mkdir('executed')", "exec('1')", "(lambda: 1)()", "L.real", "M[0]"]
+)
+def test_formulas_call_nothing(formula):
+    with pytest.raises(ConfigError, match="is not a step size; expected a number or a formula"):
+        config.parse({**config.yaml_source.read(LEAST, "c", Complaints("c")), "algorithm": {"step_size": formula}})
+
+
+# `package.module:Class`
+
+PROBLEM = """
+import pathlib
+pathlib.Path("imported-{name}").touch()
+import numpy as np
+
+class Squares:
+    def __init__(self, shard, share):
+        self.samples, self.dim = shard.samples, 2
+
+    def value(self, theta):
+        return 0.5 * float(theta @ theta)
+
+    def value_and_gradient(self, theta, out):
+        out[:] = theta
+        return self.value(theta)
+"""
+
+
+def psopt(*arguments):
+    """Python's -P: the folder is not on the path before psopt puts it there, at its end."""
+    command = [sys.executable, "-P", "-m", "psopt", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_only_the_module_that_the_config_names_is_imported_and_only_by_a_run(tmp_path):
+    for name in ("mine", "other", "numpy", "json", "conftest", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(PROBLEM.format(name=name))
+    (tmp_path / "c.yaml").write_text(
+        LEAST.replace("least-squares", "mine:Squares") + "stop: {max_rounds: 2}\nalgorithm: {step_size: 0.1}\n"
+    )
+    done = psopt("validate", "c.yaml")
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("imported-*"))
+    done = psopt("simulate", "c.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("imported-*")] == ["imported-mine"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("mine", "unknown problem 'mine'"),
+        ("mine:Squares()", "found the text 'mine:Squares()', expected the form `package.module:Class`"),
+        ("mine;os:x", "expected the form `package.module:Class`"),
+        ("/tmp/mine.py:Squares", "expected the form `package.module:Class`"),
+        ("..mine:Squares", "expected the form `package.module:Class`"),
+    ],
+)
+def test_what_is_no_name_of_a_class_is_not_imported(kind, said, tmp_path):
+    (tmp_path / "mine.py").write_text(PROBLEM.format(name="mine"))
+    with pytest.raises(ConfigError) as caught:
+        config.parse({"workers": 2, "problem": kind, "data": "housing"})
+    assert said in str(caught.value)
+    assert not list(tmp_path.glob("imported-*"))

@@ -16,6 +16,7 @@ from psopt import launch
 from psopt.config import parse
 from psopt.data import CSR, Table
 from psopt.errors import ConfigError
+from psopt.runs.agreement import together
 from psopt.runs.experiment import Plan, run, simulate
 from psopt.runs.folder import Run, load_run
 from psopt.runs.reference import LARGEST_NEWTON_DIM
@@ -101,7 +102,16 @@ def minimize(
         theta=None if theta0 is None else np.asarray(theta0),
         quiet=not progress,
     )
-    return simulate(plan) if launch.told_ranks() is None else run(plan, _joined())
+    if launch.told_ranks() is None:
+        return simulate(plan)
+    if plan.config.failure.survives:
+        raise together(
+            ConfigError(
+                f"`failure.policy: {plan.config.failure.policy}` cannot be used with `minimize` under mpiexec, because "
+                "MPI cannot be trusted after a rank has died, and your program goes on: use `psopt run`"
+            )
+        )
+    return run(plan, _joined())
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psopt import launch
 from psopt.errors import ConfigError
-from psopt.runs.folder import Held, check_free, default_folder
+from psopt.runs.folder import Held, check_free, default_folder, read_summary
 from psopt.runs.progress import TERMINAL_WIDTH, closing_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,12 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
         arguments = ["run", str(path), "--out", str(folder)]
         for override in overrides:
             arguments += ["--set", override]
-        return start(ranks or launch.default_ranks(config.workers, config.repeat), arguments + ["--quiet"] * quiet)
+        arguments += ["--quiet"] * quiet
+        ranks = ranks or launch.default_ranks(config.workers, config.repeat)
+        if not config.failure.survives:
+            return start(ranks, arguments)
+        launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")
+        return _by_status(folder, start(ranks, arguments, config.timeouts.idle_s))
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
     plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)
@@ -46,10 +51,22 @@ def _settle(config: Any, out: Path | None) -> dict[str, Any]:
     return {"config": config.resolved(), "folder": str(out or default_folder(config.name))}
 
 
-def start(ranks: int, arguments: Sequence[str]) -> int:
-    """Starts this program again on several ranks, and tells rank 0 how wide the terminal is."""
+def _by_status(folder: Path, code: int) -> int:
+    """The exit code of a job whose ranks outlive each other: how the run ended, the folder tells, and not mpiexec."""
+    if not (folder / "summary.json").is_file():
+        if code == 0:
+            print("psopt: the server died, and with it the run", file=sys.stderr)
+        return code or 1
+    return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
+
+
+def start(ranks: int, arguments: Sequence[str], frozen_s: float | None = None) -> int:
+    """Starts this program again on several ranks, and tells rank 0 how wide the terminal is.
+
+    With ``frozen_s`` the ranks outlive each other, see `psopt.launch.mpiexec`.
+    """
     extra = {TERMINAL_WIDTH: str(shutil.get_terminal_size().columns if sys.stderr.isatty() else 0)}
-    return launch.mpiexec(ranks, arguments, extra)
+    return launch.mpiexec(ranks, arguments, extra, frozen_s)
 
 
 def join(ranks: int | None) -> "Link":

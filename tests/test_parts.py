@@ -155,6 +155,7 @@ def test_parts_are_frozen_and_comparable(family):
 class View:
     def __init__(self, k, workers, threshold=0.0, drifts=()):
         self.round, self.workers, self.threshold, self._drifts = k, workers, threshold, drifts
+        self.living = np.arange(workers)
 
     def drifts(self):
         return self._drifts

@@ -16,13 +16,13 @@ from typing import Any
 from psopt.config import overrides as _overrides
 from psopt.config import yaml_source
 from psopt.config.building import Builder
-from psopt.config.model import Debug, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import Debug, Failure, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.schema import json_schema
 from psopt.config.sentences import Complaints
 from psopt.config.tidying import tidied
 from psopt.errors import ConfigError
 
-__all__ = ["Debug", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
+__all__ = ["Debug", "Failure", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] = ()) -> RunConfig:

@@ -106,6 +106,25 @@ class Debug:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What a run does when it loses workers: their process dies, freezes for longer than `timeouts.round_s`, or raises.
+
+    Attributes
+    ----------
+    policy : 'stop', 'continue_stale' or 'drop'
+        `stop` ends the run. The others go on with the workers that are left, over Open MPI alone: with `continue_stale`
+        the last gradient of a lost worker stays in the sum, with `drop` its part leaves the objective.
+    """
+
+    policy: Literal["stop", "continue_stale", "drop"] = "stop"
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run goes on without lost workers."""
+        return self.policy != "stop"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One experiment.
 
@@ -130,6 +149,7 @@ class RunConfig:
         Without it the run stops after 1000 rounds.
     trace : Trace
     timeouts : Timeouts
+    failure : Failure
     debug : Debug
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
@@ -151,6 +171,7 @@ class RunConfig:
     stop: Stop = field(default_factory=lambda: Stop(max_rounds=DEFAULT_ROUNDS))
     trace: Trace = field(default_factory=Trace)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    failure: Failure = field(default_factory=Failure)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
@@ -168,6 +189,7 @@ class RunConfig:
             "stop": _plain(self.stop),
             "trace": _plain(self.trace),
             "timeouts": _plain(self.timeouts),
+            "failure": _plain(self.failure),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,

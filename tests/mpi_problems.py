@@ -137,17 +137,19 @@ class Jittery(Quadratic):
 class Leaving(Quadratic):
     """The ranks of some workers leave, in the way ``how``, at the moment ``when``.
 
-    ``who`` names the workers, as ``1,4``. ``when`` is ``gradient:30`` or ``value:30``: the 30th call of that method
-    from theta = 0 on. Where F is recorded and everyone is asked for whole gradients, a round's gradient is asked for
-    along with the F of the round before. ``how`` is ``die``, ``freeze``, ``freeze:2`` (seconds), ``raise``, ``diverge``
-    or ``server`` (rank 0 dies). In one process ``lose`` stands for ``die``.
+    ``who`` names the workers, as ``1,4``. ``when`` is ``gradient:30`` or ``value:30``, one for all or one for each,
+    separated by commas: the 30th call of that method, from theta = 0 on. Where F is recorded and everyone is asked for
+    whole gradients, a round's gradient is asked for along with the F of the round before. ``how`` is ``die``,
+    ``freeze``, ``freeze:2`` (seconds), ``raise``, ``diverge`` or ``server`` (rank 0 dies). In one process ``lose``
+    stands for ``die``.
     """
 
     def __init__(self, shard, share, who="1", when="gradient:30", how="die"):
         super().__init__(shard, share)
-        self.leaves = share.worker in [int(m) for m in str(who).split(",")]
-        self.when, self.how = when, how
-        self.values = 0
+        whos, whens = [int(m) for m in str(who).split(",")], when.split(",")
+        moments = dict(zip(whos, whens if len(whens) > 1 else whens * len(whos), strict=True))
+        self.moment, self.how = moments.get(share.worker), how
+        self.calls = self.values = -1_000_000  # of the set-up, which looks at the problem at another theta
 
     def value(self, theta):
         self.values = self.values + 1 if theta.any() else 1
@@ -156,13 +158,21 @@ class Leaving(Quadratic):
 
     def value_and_gradient(self, theta, out):
         if not theta.any():
-            self.calls = 0
+            self.calls = self.values = 0
         value = super().value_and_gradient(theta, out)
         self._at(f"gradient:{self.calls}")
         return value
 
+    def batch_value_and_gradient(self, theta, rows, out):
+        scale, x = self.samples / rows.size, self.x[rows]
+        residual = x @ theta - self.y[rows]
+        out[:] = scale * (x.T @ residual)
+        self.calls = self.calls + 1 if theta.any() else 1
+        self._at(f"gradient:{self.calls}")
+        return scale * float(0.5 * residual @ residual)
+
     def _at(self, moment):
-        if not self.leaves or self.when != moment:
+        if self.moment != moment:
             return
         match self.how.partition(":"):
             case ("die", _, _):
@@ -197,3 +207,9 @@ def _parent(folder):
         return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return None
+
+
+class LeavingWithoutHessian(Leaving):
+    """As `Leaving`, and f* cannot be found."""
+
+    hessian = property()

@@ -92,12 +92,13 @@ class Losses:
         return f_star
 
     def summary(self) -> list[dict[str, Any]]:
-        """One mapping a worker that was lost."""
-        return [
+        """One mapping a worker that was lost, by round, then by worker."""
+        lost = [
             {"worker": m, "rank": loss.rank, "round": loss.round, "why": loss.why}
             for loss in self._transport.roll.lost
             for m in loss.workers
         ]
+        return sorted(lost, key=lambda one: (one["round"], one["worker"]))
 
     def in_full(self, objective: float | None, theta: np.ndarray) -> dict[str, float | None]:
         """F over all workers, the lost included, and its gap; nothing where nobody was lost."""

@@ -54,8 +54,8 @@ def _settle(config: Any, out: Path | None) -> dict[str, Any]:
 def _by_status(folder: Path, code: int) -> int:
     """The exit code of a job whose ranks outlive each other: how the run ended, the folder tells, and not mpiexec."""
     if not (folder / "summary.json").is_file():
-        if code == 0:
-            print("psopt: the server died, and with it the run", file=sys.stderr)
+        if (folder / "trace.jsonl").is_file():  # whatever it could have told would be in the summary
+            print(f"psopt: the server died, and with it the run; {folder} holds what it had written", file=sys.stderr)
         return code or 1
     return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
 

@@ -273,7 +273,7 @@ def test_what_no_policy_outlives(tmp_path, how, who, code, sentence):
 @pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: the ranks outlive the server, and leave")
 def test_the_server_dies(tmp_path):
     ended = there(config("lag-wk", who="1", when="gradient:20"), tmp_path, how="server", code=1)
-    assert lines_with(ended, "the server died"), ended
+    assert len(lines_with(ended, "psopt: the server died, and with it the run; ")) == 1, ended
     assert ended.seconds < 60
     assert not (tmp_path / "run" / "summary.json").exists()
 

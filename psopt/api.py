@@ -68,7 +68,7 @@ def minimize(
     progress : bool
         Show the progress line.
     **sections
-        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``.
+        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``, ``failure``.
 
     Returns
     -------
@@ -104,6 +104,7 @@ def minimize(
     )
     if launch.told_ranks() is None:
         return simulate(plan)
+    link = _joined()
     if plan.config.failure.survives:
         raise together(
             ConfigError(
@@ -111,7 +112,7 @@ def minimize(
                 "MPI cannot be trusted after a rank has died, and your program goes on: use `psopt run`"
             )
         )
-    return run(plan, _joined())
+    return run(plan, link)
 
 
 @functools.cache

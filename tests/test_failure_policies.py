@@ -300,6 +300,15 @@ def test_a_job_that_was_not_started_for_it_is_refused(tmp_path):
 
 
 @pytest.mark.mpi
+def test_a_users_script_is_refused():
+    ended = mpi_jobs.mpiexec(3, "mpi_programs.py", "minimize_outliving")
+    assert ended.code != 0
+    assert (
+        len(lines_with(ended, "ConfigError: `failure.policy: drop` cannot be used with `minimize` under mpiexec")) == 1
+    )
+
+
+@pytest.mark.mpi
 @pytest.mark.skipif(OPEN_MPI, reason="of an MPI that is not Open MPI: the policy is refused before anything starts")
 def test_another_mpi_is_refused(tmp_path):
     ended = there(config("lag-wk"), tmp_path, code=2)

@@ -114,6 +114,8 @@ class Conductor:
             reason = self._rounds(trace, progress)
             self._transport.stop(self.round)
             self._warn(progress, reason)
+            if self._losses.any:
+                self._save_theta()  # now: the shards that are read next may be what their ranks died of
             self._in_full = self._losses.in_full(self._last.objective, self._server.theta)
             self._write(trace, "ok", reason)
         except KeyboardInterrupt:
@@ -288,9 +290,14 @@ class Conductor:
         """Closes the trace and writes theta and the summary, if there is a folder."""
         trace.close()
         if self._folder:
-            theta = self._server.theta if self._server else self._theta
-            np.save(self._folder / "theta.npy", theta)
+            theta = self._save_theta()
             run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+
+    def _save_theta(self) -> np.ndarray:
+        theta = self._server.theta if self._server else self._theta
+        if self._folder:
+            np.save(self._folder / "theta.npy", theta)
+        return theta
 
     def _summary(self, theta: np.ndarray, status: str, reason: str | None) -> dict[str, Any]:
         config, facts, last = self._config, self._facts, self._last

@@ -74,6 +74,11 @@ class Losses:
         self._transport.roll.survives = self._config.failure.survives
 
     @property
+    def any(self) -> bool:
+        """Whether anybody was lost."""
+        return bool(self._transport.roll.lost)
+
+    @property
     def pending(self) -> bool:
         """Whether somebody was lost since they were last settled."""
         return len(self._transport.roll.lost) > self._settled

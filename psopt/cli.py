@@ -90,8 +90,8 @@ def resume(folder: Path, ranks: int | None, overrides: tuple[str, ...], quiet: b
       psopt resume runs/mine --set stop.max_rounds=20000
       mpiexec -n 4 psopt resume runs/mine
 
-    Of the config, `stop`, `timeouts`, `checkpoint`, `faults` and `debug` may change, by --set or in FOLDER/config.yaml;
-    another change is refused, because the run would be another one.
+    Of the config, `stop`, `timeouts`, `checkpoint`, `failure`, `faults` and `debug` may change, by --set or in
+    FOLDER/config.yaml; another change is refused, because the run would be another one.
     """
     from psopt import commands
 

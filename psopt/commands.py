@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from psopt import launch
 from psopt.errors import ConfigError
-from psopt.runs.folder import Held, check_free, default_folder
+from psopt.runs.folder import Held, check_free, default_folder, read_summary
 from psopt.runs.progress import TERMINAL_WIDTH, closing_table
 
 if TYPE_CHECKING:
+    from psopt.config import RunConfig
     from psopt.transports.mpi import Link
 
 JOIN_S = 60.0
@@ -34,7 +35,7 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
         for override in overrides:
             arguments += ["--set", override]
         count = ranks or launch.default_ranks(config.workers, config.repeat)
-        return start(count, arguments + ["--quiet"] * quiet, folder)
+        return start(count, arguments + ["--quiet"] * quiet, folder, config)
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
     plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)
@@ -75,7 +76,7 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
             arguments = ["resume", str(folder)]
             for override in overrides:
                 arguments += ["--set", override]
-            return start(count, arguments + ["--quiet"] * quiet, folder)
+            return start(count, arguments + ["--quiet"] * quiet, folder, config)
     plan = replace(resuming.going_on(config, folder, link), quiet=quiet)
     done = simulate_here(plan) if link is None else run_over(plan, link)
     if first:
@@ -87,19 +88,31 @@ def _settle(config: Any, out: Path | None) -> dict[str, Any]:
     return {"config": config.resolved(), "folder": str(out or default_folder(config.name))}
 
 
-def start(ranks: int, arguments: Sequence[str], folder: Path | None = None) -> int:
+def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, config: "RunConfig | None" = None) -> int:
     """Starts this program again on several ranks, and tells rank 0 how wide the terminal is.
 
-    With the folder of the run that this makes, an interrupt reaches rank 0 by itself, which ends the run in good order;
-    and of a job that died without a word it is said how the run can go on.
+    With folder and config of the run that this makes, an interrupt reaches rank 0 by itself, which ends the run in good
+    order; of a job that died without a word it is said how the run can go on; and where the run survives the loss of
+    ranks, the exit code is by its summary and not by mpiexec.
     """
     from psopt.runs.checkpoint import how_to_go_on
     from psopt.runs.occupancy import ask_to_end
 
     extra = {TERMINAL_WIDTH: str(shutil.get_terminal_size().columns if sys.stderr.isatty() else 0)}
-    code = launch.mpiexec(ranks, arguments, extra, lambda: folder is not None and ask_to_end(folder))
-    if folder is not None and code and not (folder / "summary.json").exists() and (offer := how_to_go_on(folder)):
-        print(offer, file=sys.stderr, flush=True)
+    if folder is None:
+        return launch.mpiexec(ranks, arguments, extra)
+    frozen_s = None
+    if config.failure.survives:
+        launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")
+        frozen_s = config.timeouts.idle_s
+    code = launch.mpiexec(ranks, arguments, extra, lambda: ask_to_end(folder), frozen_s)
+    over = (folder / "summary.json").is_file()
+    if over and config.failure.survives:
+        return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
+    if not over and (folder / "trace.jsonl").is_file():  # whatever could have been told would be in the summary
+        print("psopt: the job died without a word", file=sys.stderr)
+        print(how_to_go_on(folder) or "psopt: there is no checkpoint yet", file=sys.stderr, flush=True)
+        return code or 1
     return code
 
 

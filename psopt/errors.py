@@ -3,7 +3,8 @@
 `ConfigError` and `IncompatibleParts` are the user's to mend and are shown as one sentence without a traceback.
 `NotFinite` is theirs as well: a run that has diverged, found where it happened. `ProtocolError` is a bug of psopt's
 own. `WorkerFailed` carries what a worker raised across ranks: one of these sentences, or somebody else's traceback.
-`DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too.
+`DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too. `WorkerLost` stands, in one
+process, for the death of a worker's process.
 """
 
 LONGEST_PLACE = 400
@@ -67,3 +68,7 @@ class CannotWrite(PsoptError):
 
 class WorkerFailed(PsoptError):
     """A worker raised; the message is the remote traceback, headed by worker, rank, host and round."""
+
+
+class WorkerLost(PsoptError):
+    """A worker is gone, in one process, where none can die by itself: raised by its handle, the message says why."""

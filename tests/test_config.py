@@ -302,7 +302,6 @@ WRONG = {
     "far key": ({"trace": {"zzz": 3}}, "trace.zzz: unknown key; valid are every"),
     "key of another section": ({"max_rounds": 3}, "max_rounds: unknown key; it belongs under `stop`"),
     "key of the top": ({"stop": {"seed": 3}}, "stop.seed: unknown key; it belongs to the top level"),
-    "later: failure": ({"failure": {}}, "failure: unknown key; "),
     "later: slurm": ({"slurm": {}}, "slurm: unknown key; "),
     "a downlink that is none": (
         {"downlink": "deltas"},

@@ -128,6 +128,25 @@ class Debug:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What a run does when it loses workers: their process dies, freezes for longer than `timeouts.round_s`, or raises.
+
+    Attributes
+    ----------
+    policy : 'stop', 'continue_stale' or 'drop'
+        `stop` ends the run. The others go on with the workers that are left, over Open MPI alone: with `continue_stale`
+        the last gradient of a lost worker stays in the sum, with `drop` its part leaves the objective.
+    """
+
+    policy: Literal["stop", "continue_stale", "drop"] = "stop"
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run goes on without lost workers."""
+        return self.policy != "stop"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One experiment.
 
@@ -153,6 +172,7 @@ class RunConfig:
     trace : Trace
     timeouts : Timeouts
     checkpoint : Checkpoint
+    failure : Failure
     debug : Debug
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
@@ -177,6 +197,7 @@ class RunConfig:
     trace: Trace = field(default_factory=Trace)
     timeouts: Timeouts = field(default_factory=Timeouts)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    failure: Failure = field(default_factory=Failure)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
@@ -196,6 +217,7 @@ class RunConfig:
             "trace": _plain(self.trace),
             "timeouts": _plain(self.timeouts),
             "checkpoint": _plain(self.checkpoint),
+            "failure": _plain(self.failure),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,

@@ -23,6 +23,7 @@ _DTYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64", "int3
 _CODES = {dtype.char: code for code, dtype in enumerate(_DTYPES)} | {"l": 4, "q": 4}  # int64 goes by two letters
 _ITEMSIZES = tuple(dtype.itemsize for dtype in _DTYPES)
 NO_VECTOR = np.zeros(0, dtype=np.uint8)
+GIVEN_UP = -1
 
 
 class Kind(IntEnum):
@@ -122,17 +123,21 @@ class Value(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Somebody raised. ``worker`` is -1 when no worker was at work; ``text`` is the traceback."""
+    """Somebody raised. ``worker`` is -1 when no worker was at work; ``text`` is the traceback.
+
+    ``fatal``: it ends the run whatever `failure.policy` says, as a run that diverged and wrong input do.
+    """
 
     worker: int
     round: int
     rank: int
     host: str
     text: str
+    fatal: bool = False
 
 
 class Stop(NamedTuple):
-    """The run is over; why is rank 0's to tell."""
+    """The run is over; why is rank 0's to tell. With round `GIVEN_UP` it goes on, without the rank this is sent to."""
 
     round: int
 
@@ -290,7 +295,7 @@ _WRITTEN = {
     Skip: lambda x: (Kind.SKIP, x.worker, x.round, x.gradients, 0, x.seconds, NO_VECTOR),
     Evaluate: lambda x: (Kind.EVALUATE, -1, x.round, x.what, x.soon, 0.0, x.theta),
     Value: lambda x: (Kind.VALUE, x.worker, x.round, int(x.seconds * 1e9), 0, x.value, x.vector),
-    Failure: lambda x: (Kind.FAILURE, x.worker, x.round, 0, 0, 0.0, _text(x)),
+    Failure: lambda x: (Kind.FAILURE, x.worker, x.round, x.fatal, 0, 0.0, _text(x)),
     Stop: lambda x: (Kind.STOP, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     KeepAlive: lambda x: (Kind.KEEP_ALIVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     Save: lambda x: (Kind.SAVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
@@ -304,7 +309,7 @@ _READ = {
     int(Kind.SKIP): lambda m, k, first, second, number, array: Skip(m, k, first, number),
     int(Kind.EVALUATE): lambda m, k, first, second, number, array: _read_evaluate(k, first, second, array),
     int(Kind.VALUE): lambda m, k, first, second, number, array: Value(m, k, number, first * 1e-9, array),
-    int(Kind.FAILURE): lambda m, k, first, second, number, array: Failure(m, k, *_read_text(array)),
+    int(Kind.FAILURE): lambda m, k, first, second, number, array: Failure(m, k, *_read_text(array), bool(first)),
     int(Kind.STOP): lambda m, k, first, second, number, array: Stop(k),
     int(Kind.KEEP_ALIVE): lambda m, k, first, second, number, array: KeepAlive(k),
     int(Kind.SAVE): lambda m, k, first, second, number, array: Save(k),

@@ -41,6 +41,10 @@ class Model:
         """What the next step is taken along, shape (dim,)."""
         return self._aggregator.total(self._aggregate)
 
+    def drop(self, m: int) -> None:
+        """Forgets what worker m last said: it leaves the aggregate."""
+        self._aggregator.drop(self._aggregate, m)
+
     def stale(self, m: int) -> np.ndarray:
         """What worker m last said, shape (dim,)."""
         return self._aggregator.stale(self._aggregate, m)

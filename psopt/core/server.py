@@ -55,6 +55,7 @@ class Server:
         "_said",
         "_selection",
         "_told",
+        "living",
         "local_steps",
         "round",
         "squared_step",
@@ -100,6 +101,7 @@ class Server:
         self._weights = self._threshold.weights().tolist() if self._threshold else []
         self._history = History(len(self._weights))
         self._anchors = Anchors(self.workers, self.theta) if algorithm.selection.needs_anchors else None
+        self.living = np.arange(self.workers)
         self._everyone = frozenset(range(self.workers))
         self._awaited: set[int] = set()
         self._open = False
@@ -116,6 +118,19 @@ class Server:
     def resumed(self) -> None:
         """Between two rounds: what the state leaves open follows from it."""
         self._rounds.go_on_after(self.local_steps)
+        self._everyone = frozenset(self.living.tolist())
+
+    def lose(self, workers: Sequence[int], drop: bool) -> None:
+        """These workers are gone: not awaited any longer, nor ever asked again.
+
+        What they last said stays in the aggregate, or, with ``drop``, leaves it.
+        """
+        self._everyone -= set(workers)
+        self._awaited -= set(workers)
+        self.living = np.array(sorted(self._everyone))
+        if drop:
+            for m in workers:
+                self._model.drop(m)
 
     def drifts(self) -> list[float]:
         """||anchor_m - theta^k||^2 for every m; a selection asks for it."""
@@ -123,6 +138,8 @@ class Server:
 
     def begin(self) -> Broadcast | None:
         """Opens the next round, if the plan is not `over`; returns what to send, or None when nobody is asked.
+
+        A message for everyone is for everyone who lives.
 
         The message's theta is the server's own array: it must be sent, or copied, before `finish`.
         """
@@ -140,7 +157,7 @@ class Server:
         self._model.open()
         self.uploaded = np.zeros(self.workers, dtype=bool)
         workers = self._choose(k)
-        if workers is not None and len(workers) == self.workers:
+        if workers is not None and len(workers) == self.living.size:
             workers = None
         if self._anchors is not None:
             self._anchors.contact(workers, k, self.theta)

@@ -30,6 +30,10 @@ class Aggregator(Protocol):
         """What the server holds of worker m, shape (dim,)."""
         ...
 
+    def drop(self, state: Any, m: int) -> None:
+        """Worker m is gone, and its part leaves the aggregate."""
+        ...
+
     def weights(self, samples: Sequence[int]) -> list[float]:
         """w_m, what each contribution is multiplied with when everyone speaks."""
         ...
@@ -56,6 +60,9 @@ class _Dense:
     def row(self, m: int) -> np.ndarray:
         return self.rows[m]
 
+    def clear(self, m: int) -> None:
+        self.rows[m][:] = 0
+
     def add_up(self, out: np.ndarray) -> None:
         """out <- the sum of all rows, in worker order."""
         sum_rows(self.stale, out)
@@ -72,11 +79,11 @@ class _Sparse:
     """
 
     SAVED = ("_messages",)
-    __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_written")
+    __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_nothing", "_written")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, codec: Codec) -> None:
-        nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
-        self._messages = [nothing] * workers
+        self._nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
+        self._messages = [self._nothing] * workers
         self._written: list[np.ndarray] = []  # the indices that ``out`` holds more than zeros at
         self._dim, self._dtype, self._codec = dim, dtype, codec
 
@@ -88,6 +95,9 @@ class _Sparse:
         row = np.zeros(self._dim, self._dtype)
         topk.add_at(*self._messages[m], row)
         return row
+
+    def clear(self, m: int) -> None:
+        self._messages[m] = self._nothing
 
     def add_up(self, out: np.ndarray) -> None:
         self._put(self._messages, out)
@@ -174,6 +184,10 @@ class Lazy:
     def stale(self, state: _Sum, m: int) -> np.ndarray:
         return state.held.row(m)
 
+    def drop(self, state: _Sum, m: int) -> None:
+        state.held.clear(m)
+        state.dirty = True
+
     def weights(self, samples: Sequence[int]) -> list[float]:
         return [1.0] * len(samples)
 
@@ -228,6 +242,9 @@ class FreshMean:
 
     def stale(self, state: _Mean, m: int) -> np.ndarray:
         return state.held.row(m)
+
+    def drop(self, state: _Mean, m: int) -> None:
+        return None  # the absent count nothing here
 
     def weights(self, samples: Sequence[int]) -> list[float]:
         if self.weigh_by == "equal":

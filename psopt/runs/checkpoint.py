@@ -122,7 +122,10 @@ class Checkpoints:
         self._clear(k)
         trees = {"server": state_of(server), "course": dict(course)}
         said = transport.save(k, lambda: own.update(self._part.write(k, transport.idle, **trees)))
-        self._commit(k, server.local_steps, own, said, stopped)
+        if said is None:  # a worker was lost: the next round will know
+            return
+        lost = sorted(set(range(server.workers)) - set(server.living.tolist()))
+        self._commit(k, server.local_steps, lost, own, said, stopped)
         self._ended = perf_counter()
         self._cost_s = self._ended - began
 
@@ -135,7 +138,13 @@ class Checkpoints:
             partial.mkdir(parents=True)
 
     def _commit(
-        self, k: int, local_steps: int, own: Mapping[str, Any], said: Mapping[int, str], stopped: str | None
+        self,
+        k: int,
+        local_steps: int,
+        lost: list[int],
+        own: Mapping[str, Any],
+        said: Mapping[int, str],
+        stopped: str | None,
     ) -> None:
         """Makes the checkpoint valid; ``own`` and ``said`` are what the parts of rank 0 and of the others came to."""
         parts = {part_name(0): dict(own)}
@@ -151,6 +160,7 @@ class Checkpoints:
             "local_steps": local_steps,
             "stop_reason": stopped,
             "ranks": self._ranks,
+            "lost": lost,
             "config": self._config.resolved(),
             "parts": parts,
         }
@@ -208,6 +218,7 @@ class Checkpoint:
         self.local_steps: int = content["local_steps"]
         self.stop_reason: str | None = content["stop_reason"]
         self.ranks: int = content["ranks"]
+        self.lost: list[int] = content["lost"]
         self.config: dict[str, Any] = content["config"]
         self._parts = content["parts"]
         self._open: dict[str, Container] = {}

@@ -1,6 +1,6 @@
 """Rank 0's course of a run: ask for L and f*, then round after round until a rule says stop, and write it down."""
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -11,15 +11,17 @@ import numpy as np
 from psopt import signals
 from psopt.config import RunConfig
 from psopt.core import downlink
-from psopt.core.messages import Evaluate, Hello, What
+from psopt.core.messages import Hello
 from psopt.core.server import Server
 from psopt.core.state import restored, state_of
-from psopt.errors import CannotWrite, ConfigError, ProtocolError
+from psopt.errors import CannotWrite
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
 from psopt.runs.building import Facts
 from psopt.runs.checkpoint import Checkpoints, Part, how_to_go_on
 from psopt.runs.folder import Run
+from psopt.runs.losses import Losses
+from psopt.runs.observing import Observer
 from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
@@ -49,6 +51,8 @@ class Conductor:
         Written into the folder as it is.
     compile_s : float
         Seconds that the kernels took to compile or load.
+    value_of : callable
+        Gives the sum of f_m(theta) over some workers, from their shards, without asking them.
     part : Part, optional
         Rank 0's part of each checkpoint; without it none is written.
     """
@@ -62,6 +66,7 @@ class Conductor:
         plan: "Plan",
         manifest: dict[str, Any],
         compile_s: float,
+        value_of: Callable[[Sequence[int], np.ndarray], float],
         part: Part | None = None,
     ) -> None:
         self._config, self._facts, self._transport, self._rng = config, facts, transport, rng
@@ -76,12 +81,14 @@ class Conductor:
         self._f_star: float | None = None
         self._server: Server | None = None
         self._last: Record | None = None
-        self._first_objective: float | None = None
+        self._observer = Observer(config, facts, transport)
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
         self._resumed = plan.resumed
         self._checkpoints = Checkpoints(plan.folder, config, manifest["ranks"], part) if part else None
         self._course = self._resumed.course() if self._resumed else None
+        self._losses = Losses(config, facts.dim, facts.methods, transport, value_of)
+        self._in_full: dict[str, float | None] = {}
         self._stopped = False
 
     @property
@@ -103,6 +110,9 @@ class Conductor:
             if reason == INTERRUPTED:
                 raise KeyboardInterrupt
             self._warn(progress, reason)
+            if self._losses.any:
+                self._save_theta()  # now: the shards that are read next may be what their ranks died of
+            self._in_full = self._losses.in_full(self._last.objective, self._server.theta)
             self._write(trace, "ok", reason)
             if self._checkpoints:
                 self._checkpoints.thin()
@@ -141,7 +151,7 @@ class Conductor:
 
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
-        first, last = self._first_objective, self._last.objective
+        first, last = self._observer.first_objective, self._last.objective
         if last is not None and self._warns and progress.judge([first, last], self._dtype):
             return
         if self._config.stop.gap is not None and reason != "gap":
@@ -170,8 +180,9 @@ class Conductor:
             joint = None
             if config.algorithm.needs_joint_smoothness:
                 joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
-            self._f_star = self._find_f_star()
+            self._f_star = self._observer.find_f_star()
             self._server = self._made(hellos, joint)
+        self._losses.begin(self._server, self._f_star, progress)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
         progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
 
@@ -189,11 +200,12 @@ class Conductor:
         began_with = replace(ledger.wire)
         restored(ledger, course["ledger"])
         ledger.wire.add(began_with)
-        self._first_objective = course["first_objective"]
+        self._observer.first_objective = course["first_objective"]
         self._f_star = course["f_star"]
+        self._losses.go_on(course["losses"])
         self._last = Record(**course["last"])
         if self._f_star is None and self._config.stop.gap is not None:
-            self._f_star = self._find_f_star()
+            self._f_star = self._observer.find_f_star()
 
     def _state(self, trace: Trace) -> dict[str, Any]:
         """What a checkpoint holds of the run beside the server and the workers."""
@@ -205,31 +217,13 @@ class Conductor:
             "joint_smoothness": server.joint_smoothness,
             "initial_step": server.initial_step_size,
             "f_star": self._f_star,
-            "first_objective": self._first_objective,
+            "losses": self._losses.state(),
+            "first_objective": self._observer.first_objective,
             "last": asdict(self._last),
             "elapsed_s": perf_counter() - self._began,
             "computed_s": transport.computed_s - self._overhead[0],
             "waited_s": transport.waited_s - self._overhead[1],
         }
-
-    def _find_f_star(self) -> float | None:
-        config, facts = self._config, self._facts
-        if not config.trace.objective:
-            return None
-        if config.f_star == "auto":
-            try:
-                f_star = reference.reference_optimum(self._transport, facts.dim, facts.methods)
-            except ConfigError:
-                if config.stop.gap is not None:
-                    raise
-                f_star = None  # nobody needs it: the gap is a column of the trace that stays empty
-            if f_star is None and config.stop.gap is not None:
-                raise ConfigError(
-                    "`stop.gap` needs f*, which cannot be found for this problem (it has no method `hessian`, or more "
-                    f"than {reference.LARGEST_NEWTON_DIM} parameters): set `f_star` to a number, or stop otherwise"
-                )
-            return f_star
-        return None if config.f_star == "none" else config.f_star
 
     def _rounds(self, trace: Trace, progress: Progress) -> str:
         config, server, transport, checkpoints = self._config, self._server, self._transport, self._checkpoints
@@ -252,11 +246,12 @@ class Conductor:
                     transport.idle()
                 else:
                     transport.exchange(message, server.receive)
+                self._settle()
                 server.finish()
                 k = server.round
                 trace.round(server.uploaded)
                 if config.debug.check_mirror:
-                    self._check_mirrors(k)
+                    self._observer.check_mirrors(server)
                 reason = self._reason(self._record(trace, progress) if k % every == 0 else None)
                 if wish.granted() and not reason:
                     reason = INTERRUPTED
@@ -281,16 +276,11 @@ class Conductor:
     def _record(self, trace: Trace, progress: Progress) -> Record:
         """Evaluates what the config wants to see at the present theta, and writes it down."""
         server, transport = self._server, self._transport
-        value = self._objective() if self._config.trace.objective else None
+        value, loss, accuracy = self._observer.look(server)
+        while self._losses.pending:
+            self._settle()
+            value, loss, accuracy = self._observer.look(server)
         gap = None if self._f_star is None or value is None else value - self._f_star
-        loss, accuracy = None, None
-        if self._config.data.test is not None:
-            loss, accuracy = reference.test_score(transport, server.round, server.theta)
-            if not math.isfinite(loss):
-                raise ConfigError(
-                    f"the loss on the test rows is {loss} after round {server.round}: is the step "
-                    f"{server.step_size:.6g} too large?"
-                )
         elapsed = perf_counter() - self._began
         compute = transport.computed_s - self._overhead[0]
         waited = transport.waited_s - self._overhead[1]
@@ -310,43 +300,24 @@ class Conductor:
         progress.update(self._last)
         return self._last
 
-    def _objective(self) -> float:
-        """F at the present theta.
-
-        Raises `ConfigError` when it is not finite.
-        """
-        server = self._server
-        values = reference.objectives(self._transport, server.round, server.theta, server.asks_everyone_next)
-        value = sum(values)
-        if not math.isfinite(value):
-            m = next((m for m, own in enumerate(values) if not math.isfinite(own)), 0)
-            if server.round == 0:
-                raise ConfigError(
-                    f"the objective of worker {m} is {values[m]} at the first theta, before any step: are data, first "
-                    "theta and l2 of usual size?"
-                )
-            raise ConfigError(
-                f"the objective of worker {m} is {values[m]} after round {server.round}: is the step "
-                f"{server.step_size:.6g} too large?"
-            )
-        if self._first_objective is None:
-            self._first_objective = value
-        return value
-
-    def _check_mirrors(self, k: int) -> None:
-        for answer in self._transport.evaluate(Evaluate(k, What.MIRROR, False, self._server.theta)):
-            if not np.array_equal(answer.vector, self._server.stale(answer.worker)):
-                raise ProtocolError(f"round {k}: worker {answer.worker}'s mirror differs from what the server holds")
+    def _settle(self) -> None:
+        if self._losses.pending:
+            self._f_star = self._losses.settle()
 
     def _write(self, trace: Trace, status: str, reason: str | None) -> None:
         """Closes the trace and writes theta and the summary, if there is a folder."""
         trace.close()
-        if not self._folder:
-            return
+        if self._folder:
+            theta = self._save_theta()
+            with run_folder.writing(self._folder):
+                run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+
+    def _save_theta(self) -> np.ndarray:
         theta = self._server.theta if self._server else self._theta
-        with run_folder.writing(self._folder):
-            np.save(self._folder / "theta.npy", theta)
-            run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+        if self._folder:
+            with run_folder.writing(self._folder):
+                np.save(self._folder / "theta.npy", theta)
+        return theta
 
     def _write_end(self, trace: Trace, status: str, reason: str | None, progress: Progress | None = None) -> None:
         """Writes what can be written while an error is on its way, which must get through; ``progress`` tells what
@@ -374,6 +345,8 @@ class Conductor:
             status=status,
             stop_reason=reason,
             f_star=self._f_star,
+            **self._in_full,
+            lost=self._losses.summary(),
             wall_s=ended - self._began,
             compile_s=self._compile_s,
         )

@@ -7,6 +7,7 @@ gives the same bits.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,9 +25,10 @@ from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
 from psopt.runs.checkpoint import Checkpoint, Part
 from psopt.runs.conduct import Conductor
-from psopt.runs.faults import THE_SERVER, Faults, announce
+from psopt.runs.faults import IN_PROCESS, THE_SERVER, Faults, announce
 from psopt.runs.folder import Run
 from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
+from psopt.runs.losses import make_outliving
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
 T = TypeVar("T")
+ValueOf = Callable[[Sequence[int], np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -100,27 +103,29 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     config = plan.config
     _check_folder(plan)
     members = range(config.workers)
-    faults = Faults(config, [THE_SERVER, *members], "in process", members, plan.resumed.round if plan.resumed else 0)
+    faults = Faults(config, [THE_SERVER, *members], IN_PROCESS, members, plan.resumed.round if plan.resumed else 0)
     announce(config)
     faults.start_up()
     shards = _load(plan, members)
     compile_s = ready(config, _is_sparse(shards), not plan.quiet)
     mine = build(config, plan.problem, shards, _samples(shards), "in process")
     facts = common_facts([described(mine)])
+    value_of = partial(_value_of, plan, _samples(shards))
     workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
     manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
-    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
     faults.end()
     return done
 
 
-def run(plan: Plan, link: "Link") -> Run:
-    """Runs on all ranks of the link together; every rank gets the finished run.
+def run(plan: Plan, link: "Link") -> Run | None:
+    """Runs on all ranks of the link together; every rank gets the finished run, or, where the run survives the loss of
+    workers, rank 0 alone.
 
     What fails in the set-up, and any mistake of input, fails on all ranks with the same error. A worker that raises in
     a round raises `WorkerFailed` on rank 0, and ends the job.
@@ -132,7 +137,7 @@ def run(plan: Plan, link: "Link") -> Run:
         return _run(plan, link)
 
 
-def _run(plan: Plan, link: "Link") -> Run:
+def _run(plan: Plan, link: "Link") -> Run | None:
     from psopt.transports.mpi import library
 
     config, start_s = plan.config, plan.config.timeouts.start_s
@@ -149,6 +154,8 @@ def _run(plan: Plan, link: "Link") -> Run:
         return agreed(link, start_s, do)
 
     _check_same_call(plan, link)
+    if config.failure.survives:
+        make_outliving(config, link)
     step(lambda: _check_folder(plan) if first else None)
     members = hosted_by(link.rank, config.workers, link.size)
     homes = [rank_of(m, link.size) for m in range(config.workers)]
@@ -177,12 +184,14 @@ def _run(plan: Plan, link: "Link") -> Run:
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
+    survives, outcome = config.failure.survives, None
     if first:
-        outcome = _lead(plan, link, facts, manifest, compile_s, part, faults)
+        value_of = partial(_value_of, plan, total)
+        outcome = _lead(plan, link, facts, manifest, compile_s, value_of, part, faults)
     else:
-        outcome = _serve(plan, link, workers, replica, facts, part, faults)
+        _serve(plan, link, workers, replica, facts, part, faults)
     faults.end()
-    return _share_outcome(plan, link, facts.dim, outcome)
+    return outcome if survives else _share_outcome(plan, link, facts.dim, outcome)
 
 
 def _check_folder(plan: Plan) -> None:
@@ -238,25 +247,31 @@ def _lead(
     facts: Facts,
     manifest: dict[str, Any],
     compile_s: float,
+    value_of: ValueOf,
     part: Part | None,
     faults: Faults,
 ) -> Run | PsoptError:
     """Rank 0's part. The user's own mistakes, and a full disk, end the conversation in good order and are returned,
-    not raised.
+    not raised; where ranks outlive each other nobody ends the others, so that whatever happens they are told.
     """
     from psopt.transports.mpi_server import ServerEnd
+    from psopt.transports.mpi_surviving import SurvivingServerEnd
 
-    config = plan.config
-    sizes, lazy = _sizes(config, facts), config.downlink == "changes"
-    transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
+    config, survives = plan.config, plan.config.failure.survives
+    arguments = (link, config.workers, *_sizes(config, facts), config.timeouts, manifest["hosts"])
+    transport = SurvivingServerEnd(*arguments) if survives else ServerEnd(*arguments, config.downlink == "changes")
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
-    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, part)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     try:
         return fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
-    except (ConfigError, IncompatibleParts, CannotWrite) as error:
-        conductor.stop()
-        return error
+    except BaseException as error:
+        mistake = isinstance(error, ConfigError | IncompatibleParts | CannotWrite)
+        if mistake or survives:
+            conductor.stop()
+        if mistake and not survives:
+            return error
+        raise
 
 
 def _serve(
@@ -268,12 +283,13 @@ def _serve(
     part: Part | None,
     faults: Faults,
 ) -> None:
+    from psopt.transports.mpi_survivor import SurvivorEnd
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
     save = part.told if part else None
-    sizes = _sizes(config, facts)
-    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica, save, faults.handle).serve()
+    arguments = (link, workers, config.workers, *_sizes(config, facts), config.timeouts, replica, save, faults.handle)
+    (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments)).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError | None) -> Run:
@@ -306,6 +322,12 @@ def _load(plan: Plan, members: Sequence[int]) -> dict[int, Shard]:
         return {m: Shard(shards.shard(m), shards.held_out(m)) for m in members}
 
     return fitting("the data", load)
+
+
+def _value_of(plan: Plan, total: int, workers: Sequence[int], theta: np.ndarray) -> float:
+    """The sum of f_m(theta) over these workers, from shards loaded here."""
+    built = build(plan.config, plan.problem, _load(plan, workers), total, "the server", checks=False)
+    return sum(float(problem.value(theta)) for problem in built.values())
 
 
 def _samples(shards: Mapping[int, Shard]) -> int:

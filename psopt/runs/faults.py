@@ -16,11 +16,13 @@ from psopt.config import RunConfig
 from psopt.config.faults import Delay, Fault, Freeze, SlowNetwork, Strike
 from psopt.core.messages import Broadcast, Skip, Upload
 from psopt.core.worker import Worker
+from psopt.errors import WorkerLost
 from psopt.runs import slow_network
 from psopt.runs.strikes import InjectedFault, strike
 from psopt.transports.base import Transport
 
 THE_SERVER = -1
+IN_PROCESS = "in process"
 
 
 def announce(config: RunConfig) -> None:
@@ -110,7 +112,13 @@ class Faults:
         """Says that a fault comes, and lets it."""
         self._strikes.remove(fault)
         self._tell(fault.told)
+        if self._where == IN_PROCESS and fault.kind == "kill" and self._survived(fault):
+            raise WorkerLost(fault.told)
         strike(fault, self._config)
+
+    def _survived(self, fault: Strike | Freeze) -> bool:
+        """Whether the run goes on without the victim; a kill in the one process then is a loss of the worker alone."""
+        return self._config.failure.survives and fault.worker is not None and fault.round > 0
 
     def _tell(self, sentence: str) -> None:
         _say(f"now, {self._where}, process {os.getpid()}: {sentence}")

@@ -41,6 +41,8 @@ def hosted(
     if point is None:
         return workers, replica
     for worker in workers:
+        if worker.m in point.lost:  # its state went with it, and nobody asks it again
+            continue
         state, digest = point.worker(worker.m)
         if shards[worker.m].digest() != digest:
             raise ConfigError(f"the data of worker {worker.m} are not those that the run began with")

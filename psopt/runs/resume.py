@@ -20,7 +20,7 @@ from psopt.runs.trace import check_places
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-MAY_CHANGE = ("stop", "timeouts", "checkpoint", "faults", "debug")
+MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "faults", "debug")
 """Sections of a config that change nothing of what has been computed so far."""
 
 
@@ -149,6 +149,11 @@ def check_same(config: RunConfig, point: Checkpoint) -> None:
             f"{', '.join(MAY_CHANGE)} may:" + "".join(f"\n  {each}" for each in differences)
         )
     _check_length(config, before["stop"]["max_steps"], point)
+    if point.lost and config.failure.policy != before["failure"]["policy"]:
+        raise ConfigError(
+            f"failure.policy was {before['failure']['policy']} and is {config.failure.policy}, but the run has lost "
+            f"workers {', '.join(map(str, point.lost))} under it: it goes on as it was"
+        )
 
 
 def _check_length(config: RunConfig, before: int | None, point: Checkpoint) -> None:

@@ -6,7 +6,7 @@ A transport carries messages and counts them in its ledger; it knows nothing of 
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Gt
 
@@ -25,6 +25,10 @@ def rank_of(m: int, ranks: int) -> int:
 def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
     """The workers that live on a rank; none on the server's."""
     return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
+
+
+if TYPE_CHECKING:
+    from psopt.transports.roll import Roll
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Transport(Protocol):
     """The server's end. A worker that raised surfaces as `WorkerFailed` in whichever call is under way."""
 
     ledger: Ledger
+    roll: "Roll"
+    """Who is left of the workers; those who are lost are not asked, and no answer of theirs is handed over."""
     waited_s: float
     """Seconds spent in `exchange` and `evaluate` so far."""
     computed_s: float
@@ -60,16 +66,17 @@ class Transport(Protocol):
         ...
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        """Asks everyone, and returns the answers in worker order; vectors are the caller's to keep."""
+        """Asks everyone who is left, and returns the answers in worker order; vectors are the caller's to keep."""
         ...
 
     def idle(self) -> None:
         """A round in which nobody is asked; keeps those who wait from losing patience."""
         ...
 
-    def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str] | None:
         """Lets every rank that hosts workers write its part of the checkpoint of round k, does ``own`` meanwhile, and
-        returns what each says of its part; nothing where the workers live in this process.
+        returns what each says of its part; nothing where the workers live in this process. None: there can be no
+        checkpoint of this round.
         """
         ...
 

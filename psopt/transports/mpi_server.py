@@ -34,6 +34,7 @@ from psopt.core.messages import (
 from psopt.errors import WorkerFailed
 from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
 from psopt.transports.mpi import MPI, Link, answer_nbytes, check_changes_size, check_size
+from psopt.transports.roll import Roll
 from psopt.transports.waiting import Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
@@ -73,6 +74,7 @@ class ServerEnd:
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
+        self.roll = Roll(workers)
         self.waited_s = 0.0
         self.computed_s = 0.0
         self._comm, self._ranks, self._hosts = link.comm, link.size, hosts

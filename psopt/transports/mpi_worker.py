@@ -34,6 +34,7 @@ from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
 from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
+from psopt.transports.roll import is_fatal
 from psopt.transports.waiting import Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
@@ -62,6 +63,8 @@ class WorkerEnd:
         Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
     handle : callable
         What a worker does with a broadcast.
+    collective : bool
+        Whether messages for everyone come by a collective; else all come point to point.
     """
 
     def __init__(
@@ -76,22 +79,24 @@ class WorkerEnd:
         replica: Replica | None = None,
         save: Callable[[int], str] | None = None,
         handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
+        collective: bool = True,
     ) -> None:
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
         self._replica, self._save, self._handle = replica, save, handle
-        collective = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
-        single = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers))
-        self._frames = [Frame(np.empty(size, dtype=np.uint8)) for size in (collective, single)]
-        self._receives = [
-            link.standing_broadcast(self._frames[COLLECTIVE].buffer),
-            self._comm.Recv_init([self._frames[SINGLE].buffer, MPI.BYTE], SERVER, MPI.ANY_TAG),
-        ]
+        single = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers)), dtype=np.uint8))
+        self._frames = {SINGLE: single}
+        self._receives = {}
+        if collective:
+            size = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
+            self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
+            self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
+        self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         room = answer_nbytes(payload_nbytes, dim)
         self._outboxes = {m: _Outbox(self._comm, room) for m in self._workers}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
-        self._channel = COLLECTIVE
+        self._channel = COLLECTIVE if collective else SINGLE
         self._round = 0
         self._at_work = -1
         self._passed_on = False
@@ -103,7 +108,7 @@ class WorkerEnd:
         except DeadlinePassed:
             raise  # a silent server hears no report
         except (Exception, SystemExit) as error:
-            self._report(what_failed(error))
+            self._report(error)
             raise
 
     def _serve(self) -> None:
@@ -111,7 +116,7 @@ class WorkerEnd:
             self._at_work = worker.m
             self._send(worker.hello(), Kind.HELLO)
         self._at_work = -1
-        for receive in self._receives:
+        for receive in self._receives.values():
             receive.Start()
         while True:
             channel = self._channel = self._next()
@@ -149,7 +154,7 @@ class WorkerEnd:
 
     def _leave(self) -> None:
         """Frees every standing request; the channel that `Stop` came by is the one that has nothing under way."""
-        collective, single = self._receives
+        collective, single = self._receives[COLLECTIVE], self._receives[SINGLE]
         single.Cancel()
         single.Wait()
         for outbox in self._outboxes.values():
@@ -217,10 +222,11 @@ class WorkerEnd:
         if not done_within(timeout_s, outbox.empty):
             raise DeadlinePassed(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
 
-    def _report(self, text: str) -> None:
+    def _report(self, error: BaseException) -> None:
         """Tells the server, and waits a moment for it to end the job: then one traceback is printed, not many."""
-        text = text.encode("utf-8", "backslashreplace")[-TRACEBACK_NBYTES:].decode("utf-8", "ignore")
-        message = Failure(self._at_work, self._round, self._link.rank, self._link.host, text)
+        text = what_failed(error).encode("utf-8", "backslashreplace")[-TRACEBACK_NBYTES:].decode("utf-8", "ignore")
+        link = self._link
+        message = Failure(self._at_work, self._round, link.rank, link.host, text, is_fatal(error))
         outbox = _Outbox(self._comm, nbytes(message))
         outbox.send(message, Kind.FAILURE)
         patience = Patience(GRACE_S)

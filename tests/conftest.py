@@ -3,11 +3,30 @@
 Continuous integration sets it, so that a missing component cannot turn tests off unseen.
 """
 
+import functools
 import os
+import subprocess
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from psopt import launch
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is of one MPI alone is no test of an environment with another."""
+    other = "other_mpi" if is_open_mpi() else "open_mpi"
+    elsewhere = [item for item in items if item.get_closest_marker(other)]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+
+
+@functools.cache
+def is_open_mpi() -> bool:
+    """Whether this environment's mpiexec is Open MPI's."""
+    asked = [launch.find_mpiexec(), "--version"]
+    return "(Open MPI)" in subprocess.run(asked, env=launch.environment(), capture_output=True, text=True).stdout
 
 
 @pytest.hookimpl(wrapper=True)

@@ -104,11 +104,9 @@ SHORT: list[Cell] = [
     ("SIGKILL", "worker", "start-up"),
     ("SIGSTOP", "server", "mid-run"),
     ("SIGSTOP", "worker", "start-up"),
-    ("disk full", "server", "start-up"),
     ("disk full", "server", "last round"),
     ("unreadable data", "worker", "start-up"),
-    ("Ctrl-C", "launcher", "mid-run"),
-    ("SIGTERM", "worker", "mid-run"),
+    ("Ctrl-C", "launcher", "start-up"),
 ]
 
 

@@ -5,28 +5,23 @@ MPI, and ends as it should; where MPI cannot do that, it is refused.
 import json
 import os
 import signal
-import subprocess
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import mpi_jobs
 import numpy as np
 import pytest
+from conftest import is_open_mpi
 
 import psopt
-from psopt import launch
 from psopt.config import parse
 from psopt.errors import ConfigError, WorkerFailed
 from psopt.runs.experiment import Plan, simulate
+from psopt.runs.resume import going_on
 
-LIBRARY = subprocess.run(
-    [launch.find_mpiexec(), "--version"], env=launch.environment(), capture_output=True, text=True, check=True
-).stdout
-OPEN_MPI = "(Open MPI) 5" in LIBRARY
-outliving = [
-    pytest.mark.mpi,
-    pytest.mark.skipif(not OPEN_MPI, reason="only Open MPI's ranks outlive each other, and this is another MPI"),
-]
+SHORT = ("lag-wk, in a round", "lag-ps, in an evaluation", "sasg", "two in one round")
+"""The cases that the default suite has; all of them: ``pytest -m long``, which ``make test-failures`` runs first."""
 TOKEN = "PSOPT_TEST_TOKEN"
 WHOLE = {
     "data": "lag-increasing",
@@ -113,7 +108,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", [pytest.param(made, marks=outliving, id=name) for name, made in CASES.items()])
+@pytest.mark.mpi
+@pytest.mark.open_mpi
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(made, marks=() if name in SHORT else pytest.mark.long, id=name) for name, made in CASES.items()],
+)
 def test_same_bits_in_process_and_over_mpi(case, tmp_path):
     """SIGKILL to the rank of a worker about to answer, against the same worker lost in one process."""
     alone = here(case)
@@ -227,8 +227,14 @@ def lines_with(ended, words):
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: a frozen rank is noticed by deadline")
-@pytest.mark.parametrize("how", ["freeze", "freeze:4.5"], ids=["for good", "and wakes while the run goes on"])
+@pytest.mark.open_mpi
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("freeze", id="for good", marks=pytest.mark.long),
+        pytest.param("freeze:4.5", id="and wakes while the run goes on"),
+    ],
+)
 def test_a_frozen_rank_is_lost_by_deadline(tmp_path, how):
     made = config("lag-wk", who="1", when="gradient:20", stop={"max_seconds": 7})
     ended = there(made, tmp_path, how=how)
@@ -242,7 +248,7 @@ def test_a_frozen_rank_is_lost_by_deadline(tmp_path, how):
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: a worker that raises is lost")
+@pytest.mark.open_mpi
 def test_a_worker_that_raises_is_lost_and_its_traceback_told_once(tmp_path):
     made = config("lag-wk", "drop", who="1", when="gradient:20")
     ended = there(made, tmp_path, how="raise")
@@ -254,11 +260,11 @@ def test_a_worker_that_raises_is_lost_and_its_traceback_told_once(tmp_path):
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: what no policy outlives")
+@pytest.mark.open_mpi
 @pytest.mark.parametrize(
     ("how", "who", "code", "sentence"),
     [
-        ("diverge", "1", 1, "nothing is finite any longer"),
+        pytest.param("diverge", "1", 1, "nothing is finite any longer", marks=pytest.mark.long),
         ("die", "0,1,2", 1, "is lost: its process died; no worker is left"),
     ],
 )
@@ -270,16 +276,16 @@ def test_what_no_policy_outlives(tmp_path, how, who, code, sentence):
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: the ranks outlive the server, and leave")
+@pytest.mark.open_mpi
 def test_the_server_dies(tmp_path):
     ended = there(config("lag-wk", who="1", when="gradient:20"), tmp_path, how="server", code=1)
-    assert len(lines_with(ended, "psopt: the server died, and with it the run; ")) == 1, ended
+    assert len(lines_with(ended, "psopt: the job died without a word")) == 1, ended
     assert ended.seconds < 60
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(not OPEN_MPI, reason="of Open MPI: a loss before round 1 ends the job")
+@pytest.mark.open_mpi
 def test_a_loss_before_round_1_ends_the_job(tmp_path):
     made = config("lag-wk", who="1", when="gradient:1", f_star="auto", trace={})  # looked for before round 1
     ended = there(made, tmp_path, code=1)
@@ -294,7 +300,11 @@ def test_a_job_that_was_not_started_for_it_is_refused(tmp_path):
     ended = mpi_jobs.mpiexec(3, "-m", "psopt", "run", path, "--out", tmp_path / "run")
     assert ended.code == 2, ended
     assert len(ended.said) == 1, ended
-    why = "this job was not started with `mpiexec --with-ft ulfm`" if OPEN_MPI else "ends the job when a process dies"
+    why = (
+        "this job was not started with `mpiexec --with-ft ulfm`"
+        if is_open_mpi()
+        else "ends the job when a process dies"
+    )
     assert why in ended.said[0]
     assert not (tmp_path / "run").exists()
 
@@ -309,7 +319,7 @@ def test_a_users_script_is_refused():
 
 
 @pytest.mark.mpi
-@pytest.mark.skipif(OPEN_MPI, reason="of an MPI that is not Open MPI: the policy is refused before anything starts")
+@pytest.mark.other_mpi
 def test_another_mpi_is_refused(tmp_path):
     ended = there(config("lag-wk"), tmp_path, code=2)
     assert len(ended.said) == 1, ended
@@ -317,3 +327,39 @@ def test_another_mpi_is_refused(tmp_path):
         "`failure.policy: continue_stale` needs ranks that outlive each other, as those of Open MPI 5" in ended.said[0]
     )
     assert not (tmp_path / "run").exists()
+
+
+def killed(rounds, policy="continue_stale"):
+    """A run of 3 workers that loses worker 1 in round 12."""
+    base = {"workers": 3, "problem": "least-squares", "algorithm": "lag-wk", "stop": {"max_rounds": rounds}}
+    fault = {"kind": "kill", "worker": 1, "round": 12}
+    failing = {"failure": {"policy": policy}, "faults": [fault], "checkpoint": {"every_rounds": 10, "keep": 9}}
+    return {**base, "data": "lag-increasing", "timeouts": {"round_s": 5}, **failing}
+
+
+@pytest.mark.parametrize("policy", ["continue_stale", "drop"])
+def test_a_checkpoint_knows_of_the_lost(policy, tmp_path):
+    whole = simulate(Plan(parse(killed(50, policy)), quiet=True))
+    assert [(lost["worker"], lost["round"]) for lost in whole.lost] == [(1, 12)]
+    simulate(Plan(parse(killed(30, policy)), tmp_path / "run", quiet=True))
+    done = simulate(replace(going_on(parse(killed(50, policy)), tmp_path / "run"), quiet=True))
+    same(done, whole)
+    for name in ("objective", "f_star", "gap", "objective_full", "gap_full"):
+        assert done.summary[name] == whole.summary[name], name
+    other = "drop" if policy == "continue_stale" else "continue_stale"
+    with pytest.raises(
+        ConfigError, match=f"failure.policy was {policy} and is {other}, but the run has lost workers 1"
+    ):
+        going_on(parse(killed(50, other)), tmp_path / "run")
+
+
+@pytest.mark.mpi
+@pytest.mark.open_mpi
+def test_a_run_that_lost_a_rank_goes_on_from_its_checkpoint(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(killed(30)))
+    ended = mpi_jobs.psopt("run", path, "--ranks", 4, "--out", tmp_path / "run", "--quiet")
+    assert ended.code == 0, ended
+    ended = mpi_jobs.psopt("resume", tmp_path / "run", "--set", "stop.max_rounds=50", "--quiet")
+    assert ended.code == 0, ended
+    same(psopt.load_run(tmp_path / "run"), simulate(Plan(parse(killed(50)), quiet=True)))

@@ -76,7 +76,7 @@ def slowed(tmp_path, seconds=0.05, **sections):
     return path
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2)])
 def test_on_another_number_of_ranks(before, after, config, whole, tmp_path):
     folder = tmp_path / "run"
     first = ["simulate"] if before == 1 else ["run", "--ranks", before]
@@ -95,7 +95,7 @@ def test_after_a_kill_at_any_moment(tmp_path):
     whole = tmp_path / "whole"
     assert mpi_jobs.psopt("simulate", path, "--out", whole, "--quiet").code == 0
     draw = random.Random(3)
-    for number in range(3):
+    for number in range(2):
         folder = tmp_path / f"run-{number}"
         job = start(path, folder, "--quiet")
         time.sleep(0.3 + 0.7 * draw.random())

@@ -72,8 +72,8 @@ class Observer:
             m = next((m for m, own in values.items() if not math.isfinite(own)), 0)
             if server.round == 0:
                 raise ConfigError(
-                    f"the objective of worker {m} is {values.get(m, value)} at the first theta, before any step: are data, "
-                    "first theta and l2 of usual size?"
+                    f"the objective of worker {m} is {values.get(m, value)} at the first theta, before any step: are "
+                    "data, first theta and l2 of usual size?"
                 )
             raise ConfigError(
                 f"the objective of worker {m} is {values.get(m, value)} after round {server.round}: is the step "

@@ -1,5 +1,6 @@
 """Starting MPI jobs, and telling whether this process is part of one, without touching MPI itself."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ AS_ROOT = {
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 END_WITHIN_S = 4.0
 LOOK_EVERY_S = 0.2
+PR_SET_PDEATHSIG = 1
 
 
 def told_ranks(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -122,7 +124,11 @@ def mpiexec(
     job = None
     try:
         job = subprocess.Popen(
-            command, env={**environment(), **(extra or {})}, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            env={**environment(), **(extra or {})},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_end_with_launcher,
         )
         return wait(job)
     except KeyboardInterrupt:
@@ -138,6 +144,12 @@ def mpiexec(
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def _end_with_launcher() -> None:
+    """Lets Linux terminate mpiexec, and so the job, when this launcher is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _wait_for_server(job: subprocess.Popen[bytes], frozen_s: float) -> int:

@@ -209,3 +209,12 @@ def test_a_sweep_goes_on_with_the_point_that_was_cut_off(config, tmp_path):
     assert ended.code == 0, ended
     assert "psopt: goes on after round 120" in ended.err
     assert not list((tmp_path / "sweep").glob("*.cut-off-*"))
+
+
+def test_a_job_does_not_outlive_its_launcher(tmp_path):
+    folder = tmp_path / "run"
+    job = start(slowed(tmp_path), folder)
+    job.kill()
+    ended = mpi_jobs.finish(job, timeout_s=15)  # until nobody holds the other end of its pipes
+    assert not mpi_jobs.ranks_of(folder), ended
+    assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"

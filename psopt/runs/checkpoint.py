@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ SCHEMA = 1
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+SEEN_WITHIN_S = 5.0
+"""Some network file systems take their time."""
 LARGEST_SHARE = 0.02
 """Of the time, spent on checkpoints that are due by the clock."""
 
@@ -60,6 +62,17 @@ class Part:
     def __init__(self, folder: Path, rank: int, workers: Iterable[Worker], shards: Mapping[int, Shard]) -> None:
         self._folder, self._rank, self._workers, self._shards = folder, rank, list(workers), shards
         self._data: dict[str, str] = {}
+
+    def check_seen(self, where: str) -> None:
+        """Raises `ConfigError` unless this rank sees the run folder, which rank 0 has just made."""
+        until = perf_counter() + SEEN_WITHIN_S
+        while self._workers and not (self._folder / "config.yaml").is_file():
+            if perf_counter() > until:
+                raise ConfigError(
+                    f"{where} does not see {self._folder}, where it has to write its part of each checkpoint: choose "
+                    "an --out that all ranks share, or set `checkpoint: {keep: 0}`"
+                )
+            sleep(0.05)
 
     def write(self, k: int, tick: Callable[[], None] = lambda: None, **others: Any) -> dict[str, Any]:
         """Writes the part of round k, with other trees beside the workers'; returns what the manifest says of it.

@@ -184,6 +184,8 @@ def _run(plan: Plan, link: "Link") -> Run | None:
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
+    if part:
+        step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
     survives, outcome = config.failure.survives, None
     if first:
         value_of = partial(_value_of, plan, total)

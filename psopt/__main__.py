@@ -5,26 +5,38 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import os
-import signal
 import sys
+import time
 import traceback
 
-from psopt.launch import ONE_THREAD, told_rank, told_ranks
+from psopt import signals
+from psopt.launch import ONE_THREAD, told_rank
+
+TURN_S = 1.0
+"""Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
 
 
 def main() -> None:
     """Runs the command line and leaves with its exit code: 0 success, 1 failure, 2 wrong input, 130 interrupted."""
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    sys.exit(guarded())
+    code = guarded()
+    if _goes_alone():
+        from psopt.transports import mpi_outliving
+
+        mpi_outliving.leave(code)
+    sys.exit(code)
 
 
 def guarded() -> int:
     """The command line; every way out of it is an exit code, or the end of the job."""
-    from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
+    from psopt.errors import CannotWrite, ConfigError, DeadlinePassed, IncompatibleParts, WorkerFailed
 
     first = told_rank() == 0
-    _mind_signals(first)
+    if first:
+        signals.answer()
+    else:
+        signals.pass_on()
     try:
         import click
 
@@ -38,9 +50,11 @@ def guarded() -> int:
             return 2
         except click.Abort:
             raise KeyboardInterrupt from None
-    except (ConfigError, IncompatibleParts, WorkerFailed) as error:
-        code = 1 if isinstance(error, WorkerFailed) else 2
+    except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed) as error:
+        code = 2 if isinstance(error, ConfigError | IncompatibleParts) else 1
         alone = not error.agreed and _in_a_job()  # only this rank knows
+        if isinstance(error, DeadlinePassed):
+            time.sleep(TURN_S * min(told_rank(), 2))
         if first or alone:
             print(error, file=sys.stderr, flush=True)
         return _end_job(code) if alone else code
@@ -52,20 +66,6 @@ def guarded() -> int:
         return _end_job(1)
 
 
-def _mind_signals(first: bool) -> None:
-    """In a job, rank 0 answers signals for all: it writes down what was done, and ends the others."""
-    if told_ranks() is None:
-        return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt if first else signal.SIG_IGN)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # once is enough: let the run be written down
-    raise KeyboardInterrupt
-
-
 def _in_a_job() -> bool:
     """Whether this process is one of several ranks that have joined."""
     if "psopt.transports.mpi" not in sys.modules:
@@ -75,9 +75,15 @@ def _in_a_job() -> bool:
     return mpi.is_active() and mpi.world()[1] > 1
 
 
+def _goes_alone() -> bool:
+    """Whether this process is a rank of a job whose ranks outlive each other, with the set-up behind it."""
+    outliving = sys.modules.get("psopt.transports.mpi_outliving")
+    return outliving is not None and outliving.goes_alone()
+
+
 def _end_job(code: int) -> int:
-    """Aborts the job this process is part of, if there is one; else the code to leave with."""
-    if _in_a_job():
+    """Aborts the job this process is part of, if there is one and it ends as a whole; else the code to leave with."""
+    if _in_a_job() and not _goes_alone():
         from psopt.transports import mpi
 
         mpi.abort(code)

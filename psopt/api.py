@@ -7,6 +7,7 @@ runs over MPI, and every rank gets the result.
 import functools
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from psopt import launch
 from psopt.config import parse
 from psopt.data import CSR, Table
 from psopt.errors import ConfigError
+from psopt.runs.agreement import together
 from psopt.runs.experiment import Plan, run, simulate
 from psopt.runs.folder import Run, load_run
 from psopt.runs.reference import LARGEST_NEWTON_DIM
+from psopt.runs.resume import finished, going_on
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
@@ -39,6 +42,7 @@ def minimize(
     theta0: np.ndarray | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    resume: bool = False,
     **sections: Any,
 ) -> Run:
     """Minimise F(theta) = sum over workers of f_m(theta).
@@ -66,8 +70,12 @@ def minimize(
         A run folder to write; by default the run is kept in memory.
     progress : bool
         Show the progress line.
+    resume : bool
+        Go on with the run that ``out`` holds, from its last checkpoint: with the same arguments, but that ``stop``,
+        ``timeouts`` and ``checkpoint`` may differ. A run that has ended is read; where there is none, one begins.
     **sections
-        Other keys of a config: ``trace``, ``timeouts``, ``f_star``, ``name``, ``repeat``, ``downlink``.
+        Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``failure``, ``f_star``, ``name``, ``repeat``,
+        ``downlink``, ``faults``.
 
     Returns
     -------
@@ -93,15 +101,31 @@ def minimize(
     config["stop"] = stop if stop is not None else _default_stop(own_class, table)
     memory = {"source": "memory", "standardise": standardise, "partition": partition}
     config["data"] = data if table is None else memory
-    plan = Plan(
-        parse(config),
-        Path(out) if out is not None else None,
+    if resume and out is None:
+        raise ConfigError("`resume` needs `out`, the folder that holds the beginning of the run")
+    link = None if launch.told_ranks() is None else _joined()
+    plan = Plan(parse(config), Path(out) if out is not None else None)
+    if resume and (plan.folder / "config.yaml").is_file():
+        if finished(plan.folder, plan.config):
+            return load_run(plan.folder)
+        plan = going_on(plan.config, plan.folder, link)
+    plan = replace(
+        plan,
         table=table,
         problem=own_class,
         theta=None if theta0 is None else np.asarray(theta0),
         quiet=not progress,
     )
-    return simulate(plan) if launch.told_ranks() is None else run(plan, _joined())
+    if link is None:
+        return simulate(plan)
+    if plan.config.failure.survives:
+        raise together(
+            ConfigError(
+                f"`failure.policy: {plan.config.failure.policy}` cannot be used with `minimize` under mpiexec, because "
+                "MPI cannot be trusted after a rank has died, and your program goes on: use `psopt run`"
+            )
+        )
+    return run(plan, link)
 
 
 @functools.cache

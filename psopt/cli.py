@@ -70,6 +70,35 @@ def run(config: Path, ranks: int | None, overrides: tuple[str, ...], out: Path |
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    help="MPI ranks, 1: in this process, without MPI.  [default: as many as there were]",
+)
+@SET
+@QUIET
+def resume(folder: Path, ranks: int | None, overrides: tuple[str, ...], quiet: bool) -> int:
+    """Go on with the run in FOLDER from its last checkpoint, with the bits of never having stopped.
+
+    On any number of ranks: started by mpiexec or srun it joins that job, started alone it starts mpiexec itself. What
+    was computed after the checkpoint is computed again. A checkpoint that is damaged is told of, and the one before it
+    is used. A run that has ended goes on with another stopping rule.
+
+    
+      psopt resume runs/mine
+      psopt resume runs/mine --set stop.max_rounds=20000
+      mpiexec -n 4 psopt resume runs/mine
+
+    Of the config, `stop`, `timeouts`, `checkpoint`, `failure`, `faults` and `debug` may change, by --set or in
+    FOLDER/config.yaml; another change is refused, because the run would be another one.
+    """
+    from psopt import commands
+
+    return commands.resume(folder, ranks, overrides, quiet)
+
+
+@cli.command()
 @CONFIG
 @SET
 @OUT

@@ -4,15 +4,17 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psopt import launch
 from psopt.errors import ConfigError
-from psopt.runs.folder import Held, check_free, default_folder
+from psopt.runs.folder import Held, check_free, default_folder, read_summary
 from psopt.runs.progress import TERMINAL_WIDTH, closing_table
 
 if TYPE_CHECKING:
+    from psopt.config import RunConfig
     from psopt.transports.mpi import Link
 
 JOIN_S = 60.0
@@ -32,7 +34,8 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
         arguments = ["run", str(path), "--out", str(folder)]
         for override in overrides:
             arguments += ["--set", override]
-        return start(ranks or launch.default_ranks(config.workers, config.repeat), arguments + ["--quiet"] * quiet)
+        count = ranks or launch.default_ranks(config.workers, config.repeat)
+        return start(count, arguments + ["--quiet"] * quiet, folder, config)
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
     plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)
@@ -42,14 +45,75 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
     return 0
 
 
+def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: bool) -> int:
+    """``psopt resume``: joins the job it is started in, or starts one of as many ranks as there were."""
+    from psopt.config import parse
+    from psopt.runs import resume as resuming
+    from psopt.runs.agreement import decided
+    from psopt.runs.experiment import run as run_over
+    from psopt.runs.experiment import simulate as simulate_here
+
+    def settle() -> dict[str, Any]:
+        config = resuming.config_of(folder, overrides)
+        return {"config": config.resolved(), "done": resuming.finished(folder, config)}
+
+    link = None if launch.told_ranks() is None else join(ranks)
+    listed = settle() if link is None else decided(link, JOIN_S, settle)
+    first = link is None or link.rank == 0
+    if listed["done"]:
+        if first:
+            closing_table(listed["done"], str(folder))
+            print(
+                f"psopt: nothing to do: the run ended by {listed['done']['stop_reason']}. To go on, change how it "
+                "stops: --set stop.max_rounds=..."
+            )
+        return 0
+    config = parse(listed["config"])
+    if link is None:
+        count = ranks or resuming.ranks_of(folder)
+        resuming.check_early(config, folder)
+        if count > 1:
+            arguments = ["resume", str(folder)]
+            for override in overrides:
+                arguments += ["--set", override]
+            return start(count, arguments + ["--quiet"] * quiet, folder, config)
+    plan = replace(resuming.going_on(config, folder, link), quiet=quiet)
+    done = simulate_here(plan) if link is None else run_over(plan, link)
+    if first:
+        closing_table(done.summary, str(folder))
+    return 0
+
+
 def _settle(config: Any, out: Path | None) -> dict[str, Any]:
     return {"config": config.resolved(), "folder": str(out or default_folder(config.name))}
 
 
-def start(ranks: int, arguments: Sequence[str]) -> int:
-    """Starts this program again on several ranks, and tells rank 0 how wide the terminal is."""
+def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, config: "RunConfig | None" = None) -> int:
+    """Starts this program again on several ranks, and tells rank 0 how wide the terminal is.
+
+    With folder and config of the run that this makes, an interrupt reaches rank 0 by itself, which ends the run in good
+    order; of a job that died without a word it is said how the run can go on; and where the run survives the loss of
+    ranks, the exit code is by its summary and not by mpiexec.
+    """
+    from psopt.runs.checkpoint import how_to_go_on
+    from psopt.runs.occupancy import ask_to_end
+
     extra = {TERMINAL_WIDTH: str(shutil.get_terminal_size().columns if sys.stderr.isatty() else 0)}
-    return launch.mpiexec(ranks, arguments, extra)
+    if folder is None:
+        return launch.mpiexec(ranks, arguments, extra)
+    frozen_s = None
+    if config.failure.survives:
+        launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")
+        frozen_s = config.timeouts.idle_s
+    code = launch.mpiexec(ranks, arguments, extra, lambda: ask_to_end(folder), frozen_s)
+    over = (folder / "summary.json").is_file()
+    if over and config.failure.survives:
+        return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
+    if not over and (folder / "trace.jsonl").is_file():  # whatever could have been told would be in the summary
+        print("psopt: the job died without a word", file=sys.stderr)
+        print(how_to_go_on(folder) or "psopt: there is no checkpoint yet", file=sys.stderr, flush=True)
+        return code or 1
+    return code
 
 
 def join(ranks: int | None) -> "Link":
@@ -138,10 +202,10 @@ def _sweep_point(path: Path, grid: Sequence[str], overrides: Sequence[str], out:
     """One point, in this process or on all ranks of the job that it was started in."""
     from psopt.config import parse
     from psopt.runs.agreement import decided
-    from psopt.runs.experiment import Plan
     from psopt.runs.experiment import run as run_over
     from psopt.runs.experiment import simulate as simulate_here
     from psopt.runs.grid import axes_of, points_of
+    from psopt.runs.resume import plan_for
     from psopt.runs.sweep import settled, tell
 
     def settle() -> dict[str, Any]:
@@ -150,11 +214,11 @@ def _sweep_point(path: Path, grid: Sequence[str], overrides: Sequence[str], out:
     link = None if launch.told_ranks() is None else join(None)
     listed = settle() if link is None else decided(link, JOIN_S, settle)
     first = link is None or link.rank == 0
+    plan = plan_for(parse(listed["config"]), Path(listed["folder"]), link)
     if first:
-        tell(listed["point"] + ": done already" * listed["done"])
-    if listed["done"]:
+        tell(listed["point"] + ": done already" * (plan is None))
+    if plan is None:
         return 0
-    plan = Plan(parse(listed["config"]), Path(listed["folder"]))
     done = simulate_here(plan) if link is None else run_over(plan, link)
     if first:
         closing_table(done.summary, str(plan.folder))

@@ -21,6 +21,10 @@ import json, os
 from psopt.transports.mpi import library, world
 print("psopt-probe " + json.dumps([*world(), library(), len(os.sched_getaffinity(0))]), flush=True)
 """
+OUTLIVING_PROBE = """
+from psopt.transports.mpi_outliving import lacking
+print(f"psopt-lacks {lacking()};", flush=True)
+"""
 PROBE_TIMEOUT_S = 60.0
 
 
@@ -30,6 +34,7 @@ def examine() -> int:
     for name in ("numpy", "numba", "mpi4py"):
         print(f"{name:10} {metadata.version(name)}")
     trouble = [*_wheels(), *_machine(), *_cache(), *_job()]
+    _policies()
     for sentence in trouble:
         print(f"TROUBLE    {sentence}")
     print("all well: `psopt run` should work here" if not trouble else "see docs/troubleshooting.md in the package")
@@ -69,6 +74,34 @@ def _cache() -> list[str]:
     return [f"{folder} is not writable, so every rank compiles at every start: set NUMBA_CACHE_DIR to a folder that is"]
 
 
+def _policies() -> None:
+    """Whether ranks can outlive each other here; no trouble where they cannot, for `stop` needs none of it."""
+    if launch.told_ranks() is not None:
+        return
+    try:
+        mpiexec = launch.find_mpiexec()
+        launch.check_outliving(mpiexec, "any other")
+        probe = _probed([mpiexec, "--with-ft", "ulfm", "-n", "2", sys.executable, "-c", OUTLIVING_PROBE])
+        lacking = re.findall(r"psopt-lacks (.*?);", probe.stdout)
+        why = next((found for found in lacking if found != "None"), "" if len(lacking) == 2 else "the probe failed")
+    except (ConfigError, subprocess.TimeoutExpired) as error:
+        why = str(error).partition(": install")[0]
+    told = "every `failure.policy` can be honoured here" if not why else f"only `failure.policy: stop` here: {why}"
+    print(f"failures   {told}")
+
+
+def _probed(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=launch.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PROBE_TIMEOUT_S,
+        check=False,
+    )
+
+
 def _job() -> list[str]:
     told = launch.told_ranks()
     if told is not None:
@@ -81,15 +114,7 @@ def _job() -> list[str]:
     print(f"mpiexec    {mpiexec}")
     command = [mpiexec, "-n", "2", sys.executable, "-c", PROBE]
     try:
-        probe = subprocess.run(
-            command,
-            env=launch.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
+        probe = _probed(command)
     except subprocess.TimeoutExpired:
         return [f"two ranks did not start within {PROBE_TIMEOUT_S:g} s: {' '.join(command[:3])} hangs here"]
     told_by_ranks = [json.loads(found) for found in re.findall(r"psopt-probe (\[.*?\])", probe.stdout)]

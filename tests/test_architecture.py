@@ -19,7 +19,7 @@ LONGEST = 400
 LAYERS = [
     ("psopt",),  # its version
     ("errors",),
-    ("data", "launch"),
+    ("data", "launch", "signals"),
     ("problems",),
     ("parts",),
     ("algorithm",),

@@ -302,8 +302,6 @@ WRONG = {
     "far key": ({"trace": {"zzz": 3}}, "trace.zzz: unknown key; valid are every"),
     "key of another section": ({"max_rounds": 3}, "max_rounds: unknown key; it belongs under `stop`"),
     "key of the top": ({"stop": {"seed": 3}}, "stop.seed: unknown key; it belongs to the top level"),
-    "later: checkpoint": ({"checkpoint": {}}, "checkpoint: unknown key; valid are workers, problem, data, name, seed,"),
-    "later: failure": ({"failure": {}}, "failure: unknown key; "),
     "later: slurm": ({"slurm": {}}, "slurm: unknown key; "),
     "a downlink that is none": (
         {"downlink": "deltas"},

@@ -55,6 +55,25 @@ def test_a_round_by_hand():
     assert [mine.stale(m).tolist() for m in range(3)] == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
 
 
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_lost_worker_is_neither_awaited_nor_asked(drop):
+    mine = server()
+    for k, lost in ((1, None), (2, 1), (3, None)):
+        mine.begin()
+        for m in range(3):
+            if m in mine.awaited and m != lost:
+                mine.receive(answer(m, k, value=10.0**m))
+        if lost is not None:
+            assert mine.awaited == {lost}
+            mine.lose([lost], drop)
+            with pytest.raises(ProtocolError, match="worker 1"):
+                mine.receive(answer(lost, k))
+        mine.finish()
+        assert mine.uploaded.tolist() == [True, k == 1, True]
+    assert mine.living.tolist() == [0, 2]
+    assert mine.aggregate_norm() == pytest.approx(math.sqrt(2) * (101.0 if drop else 111.0))
+
+
 def test_the_first_theta_is_copied():
     theta = np.ones(2)
     mine = server(theta=theta)

@@ -17,9 +17,12 @@ from psopt.core.messages import (
     Failure,
     Frame,
     Hello,
+    Interrupt,
     KeepAlive,
     Kind,
     Message,
+    Save,
+    Saved,
     Skip,
     Stop,
     Upload,
@@ -62,9 +65,12 @@ ANY = {
     Kind.SKIP: st.builds(Skip, int32, int64, int64, numbers),
     Kind.EVALUATE: st.builds(Evaluate, int64, st.sampled_from(What), st.booleans(), arrays()),
     Kind.VALUE: st.builds(Value, int32, int64, numbers, st.floats(0, 1e6), arrays()),
-    Kind.FAILURE: st.builds(Failure, int32, int64, int32, st.text(max_size=20), st.text(max_size=200)),
+    Kind.FAILURE: st.builds(Failure, int32, int64, int32, st.text(max_size=20), st.text(max_size=200), st.booleans()),
     Kind.STOP: st.builds(Stop, int64),
     Kind.KEEP_ALIVE: st.builds(KeepAlive, int64),
+    Kind.SAVE: st.builds(Save, int64),
+    Kind.SAVED: st.builds(Saved, int32, int64, st.text(max_size=200)),
+    Kind.INTERRUPT: st.builds(Interrupt, int32),
 }
 
 

@@ -153,8 +153,9 @@ def test_parts_are_frozen_and_comparable(family):
 
 
 class View:
-    def __init__(self, k, workers, threshold=0.0, drifts=()):
+    def __init__(self, k, workers, threshold=0.0, drifts=(), living=None):
         self.round, self.workers, self.threshold, self._drifts = k, workers, threshold, drifts
+        self.living = np.arange(workers) if living is None else np.array(living)
 
     def drifts(self):
         return self._drifts
@@ -180,6 +181,29 @@ def test_selections(part):
         if part.threshold is not None:
             assert part.select(state, forced).tolist() == list(range(workers))
             assert part.select(state, View(99, workers, math.inf, [1e300] * workers)).size == 0
+
+
+@members("selection")
+@pytest.mark.parametrize("living", [[0, 2, 5, 8], [4]])
+def test_selections_choose_among_the_living(part, living):
+    rng = np.random.default_rng(0)
+    state = part.init(rng.random(9) + 0.1, np.random.default_rng(1))
+    seen = set()
+    for k in range(1, 200):
+        chosen = part.select(state, View(k, 9, 1e-9, rng.random(9).tolist(), living))
+        if chosen is None:
+            assert part.everyone
+            return
+        assert set(chosen.tolist()) <= set(living)
+        assert (np.diff(chosen) > 0).all()
+        seen |= set(chosen.tolist())
+    assert seen == set(living)
+
+
+def test_the_turn_of_the_lost_is_the_next_ones():
+    part = selections.Cyclic()
+    turns = [part.select(None, View(k, 4, living=[0, 2])).tolist() for k in range(1, 6)]
+    assert turns == [[2], [2], [0], [0], [2]]
 
 
 def test_cyclic_takes_turns():
@@ -387,6 +411,24 @@ def literal(part, held, spoke, samples):
     for m in sorted(spoke):
         expected = expected + held.dtype.type(weights[m] / weights[sorted(spoke)].sum()) * held[m]
     return expected
+
+
+@pytest.mark.parametrize("codec", [codecs.Overwrite(), codecs.Overwrite(compressors.TopK(count=2))])
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_what_is_dropped_leaves_the_sum(codec, fill):
+    """Whether it is held whole or as sparse messages, and before or after it was summed."""
+    part, theta = aggregators.Lazy(), np.dtype(np.float64)
+    state = part.init(6, theta, fill, codec, [5, 5, 5])
+    rng = np.random.default_rng(0)
+    for m in range(3):
+        inner = codec.init([6], theta, rng)
+        payload, _ = codec.commit(inner, rng.standard_normal(6), np.full(6, fill), 1.0)
+        part.absorb(state, m, payload)
+    part.total(state)
+    part.drop(state, 1)
+    assert not part.stale(state, 1).any()
+    np.testing.assert_array_equal(part.total(state), part.stale(state, 0) + part.stale(state, 2))
+    assert part.total(state).any()
 
 
 @members("aggregator")

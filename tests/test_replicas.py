@@ -141,7 +141,7 @@ def test_what_other_ranks_finished_in_a_wave_is_kept_when_one_fails(tmp_path, mo
     other = simulate(Plan(replicas.replica_config(config, 1), quiet=True))
     plan = Plan(config, tmp_path / "r", quiet=True)
     create = replicas.run_folder.create
-    monkeypatch.setattr(replicas, "_create", lambda plan, link: create(plan.folder, config.to_yaml(), {}) or {})
+    monkeypatch.setattr(replicas, "_create", lambda plan, link, done: create(plan.folder, config.to_yaml(), {}) or {})
     monkeypatch.setattr(replicas, "_prepared", lambda *ignored: 0.0)
 
     def fails(plan):

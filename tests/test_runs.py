@@ -45,7 +45,7 @@ def test_the_folder(tmp_path):
     config = parse(tiny(trace={"every": 3}))
     folder = tmp_path / "deep" / "run"
     returned = simulate(Plan(config, folder, quiet=True))
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "checkpoints"])
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) >= KEYS
     assert summary["schema"] == SCHEMA
@@ -94,12 +94,16 @@ def test_arrays_agree_with_the_summary(tmp_path, to_folder, every):
         _ = done.no_such_field
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     run(tmp_path / "r")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    before = contents(tmp_path / "r")
     with pytest.raises(ConfigError, match=r"already holds a run \(config.yaml\)"):
         run(tmp_path / "r")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()} == before
+    assert contents(tmp_path / "r") == before
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file, not a folder"):
         run(tmp_path / "file")

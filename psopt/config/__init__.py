@@ -16,7 +16,7 @@ from typing import Any
 from psopt.config import overrides as _overrides
 from psopt.config import yaml_source
 from psopt.config.building import Builder
-from psopt.config.model import Debug, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import Checkpoint, Debug, Failure, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.schema import json_schema
 from psopt.config.sentences import Complaints
 from psopt.config.tidying import tidied
@@ -26,7 +26,18 @@ from psopt.errors import ConfigError
 LARGEST = 1 << 19
 """Bytes of a config: YAML is read slowly, ten seconds for so many."""
 
-__all__ = ["Debug", "ProblemConfig", "RunConfig", "Stop", "Trace", "json_schema", "load", "parse"]
+__all__ = [
+    "Checkpoint",
+    "Debug",
+    "Failure",
+    "ProblemConfig",
+    "RunConfig",
+    "Stop",
+    "Trace",
+    "json_schema",
+    "load",
+    "parse",
+]
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] = ()) -> RunConfig:

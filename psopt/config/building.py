@@ -10,8 +10,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
+from psopt.config import faults
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
-from psopt.config.model import MOST_WORKERS, NAME, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import MOST_WORKERS, NAME, Failure, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.sentences import (
     FAULTY,
     Complaints,
@@ -70,6 +71,7 @@ class Builder:
         stop, trace, data = values.get("stop"), values.get("trace"), values.get("data")
         row = values["algorithm"]
         self.check_source(values.get("problem"), data)
+        faults.cross_check(self, values)
         f_star = values.get("f_star")
         if isinstance(f_star, int | float) and abs(f_star) > LARGEST_F_STAR:
             self.complaints.add(("f_star",), f"found {f_star!r}, expected at most {LARGEST_F_STAR:g} in magnitude")
@@ -83,6 +85,7 @@ class Builder:
             )
         if isinstance(row, Algorithm):
             self.cross_check_row(row, values)
+        self.cross_check_failure(values)
         if not isinstance(stop, Stop):
             return
         if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.workers_step:
@@ -99,6 +102,23 @@ class Builder:
             self.complaints.add(("stop", "gap"), "cannot be used with `trace.objective: false`, which leaves no gap")
         if stop.test_accuracy is not None and isinstance(data, DataSpec) and data.test is None:
             self.complaints.add(("stop", "test_accuracy"), "needs test rows: set `data.test`")
+
+    def cross_check_failure(self, values: dict[str, Any]) -> None:
+        """What a run that is to survive the loss of workers cannot be."""
+        failure, repeat, path = values.get("failure"), values.get("repeat"), ("failure", "policy")
+        if not (isinstance(failure, Failure) and failure.survives):
+            return
+        if values.get("downlink") == "changes":
+            self.complaints.add(
+                path,
+                f"`{failure.policy}` cannot be used with `downlink: changes`, because the ranks' copies of theta are "
+                "made of what all workers say",
+            )
+        if isinstance(repeat, int) and repeat > 1:
+            self.complaints.add(
+                path,
+                f"`{failure.policy}` cannot be used with `repeat`, because a replica lives in one process",
+            )
 
     def cross_check_row(self, row: Algorithm, values: dict[str, Any]) -> None:
         """What the row asks of the length of the run and the number of workers."""
@@ -150,6 +170,8 @@ class Builder:
                 return self.algorithm(value)
             case "stop":
                 return self.stop(value)
+            case "faults":
+                return faults.built(self, value)
         if key.section:
             return self.fill(key.section, value, (name,))
         return self.check(key.annotation, value, (name,))

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import yaml_source
+from psopt.config.faults import Fault, plain
 from psopt.data import DataSpec
 from psopt.errors import ConfigError
 from psopt.parts import NESTED, kind_of
@@ -94,6 +95,26 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """When the whole state of a run is written into its folder, for `psopt resume`; always at its end, too, and when it
+    is interrupted.
+
+    Attributes
+    ----------
+    every_rounds : int, optional
+        Rounds from one checkpoint to the next.
+    every_seconds : float
+        Seconds after which one is due at the latest; more where writing takes more than a fiftieth of that.
+    keep : int
+        How many stay, the last ones; 0: none are written.
+    """
+
+    every_rounds: Annotated[int, Ge(1)] | None = None
+    every_seconds: Annotated[float, Gt(0)] = 60.0
+    keep: Annotated[int, Ge(0)] = 2
+
+
+@dataclass(frozen=True)
 class Debug:
     """Checks that cost time and change no result.
 
@@ -104,6 +125,25 @@ class Debug:
     """
 
     check_mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a run does when it loses workers: their process dies, freezes for longer than `timeouts.round_s`, or raises.
+
+    Attributes
+    ----------
+    policy : 'stop', 'continue_stale' or 'drop'
+        `stop` ends the run. The others go on with the workers that are left, over Open MPI alone: with `continue_stale`
+        the last gradient of a lost worker stays in the sum, with `drop` its part leaves the objective.
+    """
+
+    policy: Literal["stop", "continue_stale", "drop"] = "stop"
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run goes on without lost workers."""
+        return self.policy != "stop"
 
 
 @dataclass(frozen=True)
@@ -131,6 +171,8 @@ class RunConfig:
         Without it the run stops after 1000 rounds.
     trace : Trace
     timeouts : Timeouts
+    checkpoint : Checkpoint
+    failure : Failure
     debug : Debug
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
@@ -139,6 +181,8 @@ class RunConfig:
         What the server sends everyone each round: theta, or what the workers said, from which each rank makes theta
         itself, bit for bit. The latter saves the downlink where uploads are few or sparse, and costs each rank the
         server's memory.
+    faults : list of faults
+        What goes wrong on purpose, for tests and rehearsals: see `docs/faults.md`. Default: nothing.
     """
 
     workers: Annotated[int, Ge(1)]
@@ -152,9 +196,12 @@ class RunConfig:
     stop: Stop = field(default_factory=lambda: Stop(max_rounds=DEFAULT_ROUNDS))
     trace: Trace = field(default_factory=Trace)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    failure: Failure = field(default_factory=Failure)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
+    faults: tuple[Fault, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default written out; `parse` makes an equal config of it."""
@@ -169,9 +216,12 @@ class RunConfig:
             "stop": _plain(self.stop),
             "trace": _plain(self.trace),
             "timeouts": _plain(self.timeouts),
+            "checkpoint": _plain(self.checkpoint),
+            "failure": _plain(self.failure),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,
+            "faults": [plain(fault) for fault in self.faults],
         }
 
     @property

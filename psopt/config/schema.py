@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 
 from psopt import problems
 from psopt.algorithm import ROW
+from psopt.config.faults import KINDS
 from psopt.config.fields import RECIPE_KEY, REQUIRED, Key, keys_of, options_of, summary
 from psopt.config.model import ProblemConfig, RunConfig
 from psopt.data import HeldOut, Partition, Standardise
@@ -19,7 +20,7 @@ _NAMED_BY = {Partition: "kind", Standardise: "kind", HeldOut: "split"}
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a whole config."""
-    special = {"problem": _problem, "algorithm": _algorithm}
+    special = {"problem": _problem, "algorithm": _algorithm, "faults": _faults}
     properties = {}
     for name, key in keys_of(RunConfig).items():
         if name != "recipe":
@@ -104,3 +105,12 @@ def _problem() -> Schema:
         forms.append(_object({"kind": {"const": kind}, "dtype": dtype, **options}, ["kind"], entry.description))
     forms.append({"type": "object", "properties": {"kind": own, "dtype": dtype}, "required": ["kind"]})
     return {"anyOf": forms}
+
+
+def _faults() -> Schema:
+    forms: list[Schema] = []
+    for kind, cls in KINDS.items():
+        form = _section(cls)
+        form["properties"]["kind"] = {"const": kind}
+        forms.append(form)
+    return {"type": "array", "items": {"anyOf": forms}, "default": []}

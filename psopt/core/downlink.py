@@ -14,6 +14,7 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core.messages import Broadcast
 from psopt.core.model import Model
+from psopt.core.state import Tree, restored
 from psopt.errors import ProtocolError
 
 CHECK_EVERY = 100
@@ -83,6 +84,14 @@ class Replica:
         self._model: Model | None = None
         self._initial_step = 0.0
         self._round = self._t_start = 0
+        self._ahead = False
+
+    def go_on(self, k: int, initial_step: float, tree: Tree) -> None:
+        """Takes the state of the server's own model after round ``k``. It is a round ahead of what the next message
+        tells of, which therefore changes nothing.
+        """
+        self._model = restored(Model(self._algorithm, np.zeros(self._dim, self._dtype), self._samples), tree)
+        self._initial_step, self._round, self._ahead = initial_step, k, True
 
     def expand(self, message: Broadcast) -> Broadcast:
         """The message with theta in it.
@@ -112,11 +121,13 @@ class Replica:
         for m, payload in _records(content):
             if m == CHECKSUM:
                 check = int(payload.view(np.int64)[0])
-            elif 0 <= m < self._workers:
-                model.absorb(m, payload.view(self._payload_dtype))
-            else:
+            elif not 0 <= m < self._workers:
                 raise ProtocolError(f"round {k}: a change of worker {m} of {self._workers}")
-        model.step(float(self._algorithm.step_size.at(self._initial_step, self._t_start + 1)))
+            elif not self._ahead:
+                model.absorb(m, payload.view(self._payload_dtype))
+        if not self._ahead:
+            model.step(float(self._algorithm.step_size.at(self._initial_step, self._t_start + 1)))
+        self._ahead = False
         if check is not None and check != checksum(model.theta):
             raise ProtocolError(f"round {k}: this rank's copy of theta differs from the server's")
 

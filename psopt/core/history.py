@@ -10,6 +10,8 @@ from psopt.problems.kernels.vector import squared_distance
 class History:
     """The last ``window`` values of ||theta^{k+1} - theta^k||^2, newest first."""
 
+    SAVED = ("_squared_steps",)
+
     def __init__(self, window: int) -> None:
         self._squared_steps: deque[float] = deque(maxlen=window)
 
@@ -26,6 +28,8 @@ class Anchors:
 
     Before its first contact a worker's anchor is theta^1.
     """
+
+    SAVED = ("_iterates", "_round")
 
     def __init__(self, workers: int, theta: np.ndarray) -> None:
         self._round = [0] * workers

@@ -7,6 +7,7 @@ workers counts three times, as the papers count. ``wire`` counts beside them wha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Wire:
     ``setup_bytes`` is what went both ways before the first message: configuration, sizes, readiness.
     """
 
+    SAVED: ClassVar[tuple[str, ...]] = ("bytes_down", "bytes_up", "messages_down", "messages_up", "setup_bytes")
+
     messages_up: int = 0
     messages_down: int = 0
     bytes_up: int = 0
@@ -42,6 +45,11 @@ class Wire:
     def down(self, size: int, copies: int = 1) -> None:
         self.messages_down += copies
         self.bytes_down += size * copies
+
+    def add(self, other: "Wire") -> None:
+        """What another process of the same run saw cross."""
+        for name in self.SAVED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,11 @@ class Ledger:
     """Counters of one run, written by the transport through `up` and `down` and by nobody else.
 
     Each public array has shape (M,), int64. ``evaluation_bytes_*`` hold the messages off the algorithm's books, headers
-    included. Control bytes are headers, masks, skips, greetings and keep-alives.
+    included. Control bytes are headers, masks, skips, greetings and keep-alives. What checkpoints take is on the wire's
+    account alone, because it is none of the algorithm's.
     """
+
+    SAVED = ("_counts", "_everyone", "wire")
 
     def __init__(self, workers: int) -> None:
         self.workers = workers

@@ -23,6 +23,7 @@ _DTYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64", "int3
 _CODES = {dtype.char: code for code, dtype in enumerate(_DTYPES)} | {"l": 4, "q": 4}  # int64 goes by two letters
 _ITEMSIZES = tuple(dtype.itemsize for dtype in _DTYPES)
 NO_VECTOR = np.zeros(0, dtype=np.uint8)
+GIVEN_UP = -1
 
 
 class Kind(IntEnum):
@@ -37,6 +38,9 @@ class Kind(IntEnum):
     FAILURE = 7
     STOP = 8
     KEEP_ALIVE = 9
+    SAVE = 10
+    SAVED = 11
+    INTERRUPT = 12
 
 
 _BROADCAST, _UPLOAD = int(Kind.BROADCAST), int(Kind.UPLOAD)
@@ -119,17 +123,21 @@ class Value(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Somebody raised. ``worker`` is -1 when no worker was at work; ``text`` is the traceback."""
+    """Somebody raised. ``worker`` is -1 when no worker was at work; ``text`` is the traceback.
+
+    ``fatal``: it ends the run whatever `failure.policy` says, as a run that diverged and wrong input do.
+    """
 
     worker: int
     round: int
     rank: int
     host: str
     text: str
+    fatal: bool = False
 
 
 class Stop(NamedTuple):
-    """The run is over; why is rank 0's to tell."""
+    """The run is over; why is rank 0's to tell. With round `GIVEN_UP` it goes on, without the rank this is sent to."""
 
     round: int
 
@@ -140,9 +148,29 @@ class KeepAlive(NamedTuple):
     round: int
 
 
+class Interrupt(NamedTuple):
+    """Somebody has asked a rank other than the server's to end the run; comes unasked, like a failure."""
+
+    rank: int
+
+
+class Save(NamedTuple):
+    """Each rank is to write its part of the checkpoint of this round, the last one that has ended."""
+
+    round: int
+
+
+class Saved(NamedTuple):
+    """A rank's answer to `Save`: what it wrote, or why it could not, as the caller of the transport words it."""
+
+    rank: int
+    round: int
+    text: str
+
+
 _QUESTIONS = frozenset(What)
 
-Message = Hello | Broadcast | Upload | Skip | Evaluate | Value | Failure | Stop | KeepAlive
+Message = Hello | Broadcast | Upload | Skip | Evaluate | Value | Failure | Stop | KeepAlive | Save | Saved | Interrupt
 
 
 def mask_nbytes(workers: int) -> int:
@@ -267,9 +295,12 @@ _WRITTEN = {
     Skip: lambda x: (Kind.SKIP, x.worker, x.round, x.gradients, 0, x.seconds, NO_VECTOR),
     Evaluate: lambda x: (Kind.EVALUATE, -1, x.round, x.what, x.soon, 0.0, x.theta),
     Value: lambda x: (Kind.VALUE, x.worker, x.round, int(x.seconds * 1e9), 0, x.value, x.vector),
-    Failure: lambda x: (Kind.FAILURE, x.worker, x.round, 0, 0, 0.0, _text(x)),
+    Failure: lambda x: (Kind.FAILURE, x.worker, x.round, x.fatal, 0, 0.0, _text(x)),
     Stop: lambda x: (Kind.STOP, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     KeepAlive: lambda x: (Kind.KEEP_ALIVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
+    Save: lambda x: (Kind.SAVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
+    Interrupt: lambda x: (Kind.INTERRUPT, -1, 0, x.rank, 0, 0.0, NO_VECTOR),
+    Saved: lambda x: (Kind.SAVED, -1, x.round, x.rank, 0, 0.0, np.frombuffer(x.text.encode(), np.uint8)),
 }
 """Message -> kind, worker (of a broadcast: bytes of its mask), round, two integers, a number, an array."""
 
@@ -278,9 +309,12 @@ _READ = {
     int(Kind.SKIP): lambda m, k, first, second, number, array: Skip(m, k, first, number),
     int(Kind.EVALUATE): lambda m, k, first, second, number, array: _read_evaluate(k, first, second, array),
     int(Kind.VALUE): lambda m, k, first, second, number, array: Value(m, k, number, first * 1e-9, array),
-    int(Kind.FAILURE): lambda m, k, first, second, number, array: Failure(m, k, *_read_text(array)),
+    int(Kind.FAILURE): lambda m, k, first, second, number, array: Failure(m, k, *_read_text(array), bool(first)),
     int(Kind.STOP): lambda m, k, first, second, number, array: Stop(k),
     int(Kind.KEEP_ALIVE): lambda m, k, first, second, number, array: KeepAlive(k),
+    int(Kind.SAVE): lambda m, k, first, second, number, array: Save(k),
+    int(Kind.INTERRUPT): lambda m, k, first, second, number, array: Interrupt(first),
+    int(Kind.SAVED): lambda m, k, first, second, number, array: Saved(first, k, _decoded(array)),
 }
 """The way back, but for uploads, which come most often, and broadcasts, which have a mask beyond the array."""
 
@@ -307,6 +341,13 @@ def _read_evaluate(k: int, what: int, soon: int, theta: np.ndarray) -> Evaluate:
     if what not in _QUESTIONS:
         raise ProtocolError(f"an evaluation asks for {what}, which does not exist")
     return Evaluate(k, What(what), bool(soon), theta)
+
+
+def _decoded(array: np.ndarray) -> str:
+    try:
+        return array.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"a text of {array.nbytes} bytes cannot be read: {error}") from None
 
 
 def _text(message: Failure) -> np.ndarray:

@@ -14,6 +14,8 @@ from psopt.algorithm import Algorithm
 class Model:
     """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker."""
 
+    SAVED = ("_aggregate", "_moments", "theta")
+
     def __init__(self, algorithm: Algorithm, theta: np.ndarray, samples: Sequence[int]) -> None:
         self.theta = theta.copy()
         self._algorithm = algorithm
@@ -38,6 +40,10 @@ class Model:
     def aggregate(self) -> np.ndarray:
         """What the next step is taken along, shape (dim,)."""
         return self._aggregator.total(self._aggregate)
+
+    def drop(self, m: int) -> None:
+        """Forgets what worker m last said: it leaves the aggregate."""
+        self._aggregator.drop(self._aggregate, m)
 
     def stale(self, m: int) -> np.ndarray:
         """What worker m last said, shape (dim,)."""

@@ -48,6 +48,22 @@ class Server:
         When an L_m or L that the row needs is not known, or the step size is not a positive number.
     """
 
+    SAVED = (
+        "_anchors",
+        "_history",
+        "_model",
+        "_said",
+        "_selection",
+        "_told",
+        "living",
+        "local_steps",
+        "round",
+        "squared_step",
+        "step_size",
+        "threshold",
+        "uploaded",
+    )
+
     def __init__(
         self,
         algorithm: Algorithm,
@@ -68,8 +84,8 @@ class Server:
         self.uploaded = np.zeros(self.workers, dtype=bool)
         self.squared_step = math.inf
         self.local_steps = 0
-        self._initial_step_size = self._first_step_size()
-        self.step_size = float(algorithm.step_size.at(self._initial_step_size, 1))
+        self.initial_step_size = self._first_step_size()
+        self.step_size = float(algorithm.step_size.at(self.initial_step_size, 1))
         self._model = Model(algorithm, theta, [hello.samples for hello in hellos])
         self.theta = self._model.theta
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
@@ -85,6 +101,7 @@ class Server:
         self._weights = self._threshold.weights().tolist() if self._threshold else []
         self._history = History(len(self._weights))
         self._anchors = Anchors(self.workers, self.theta) if algorithm.selection.needs_anchors else None
+        self.living = np.arange(self.workers)
         self._everyone = frozenset(range(self.workers))
         self._awaited: set[int] = set()
         self._open = False
@@ -98,12 +115,31 @@ class Server:
             raise ConfigError("the step size is a formula in L, but this problem has no method `smoothness()`")
         return formulas.evaluate(self.algorithm.step_size.initial, known)
 
+    def resumed(self) -> None:
+        """Between two rounds: what the state leaves open follows from it."""
+        self._rounds.go_on_after(self.local_steps)
+        self._everyone = frozenset(self.living.tolist())
+
+    def lose(self, workers: Sequence[int], drop: bool) -> None:
+        """These workers are gone: not awaited any longer, nor ever asked again.
+
+        What they last said stays in the aggregate, or, with ``drop``, leaves it.
+        """
+        self._everyone -= set(workers)
+        self._awaited -= set(workers)
+        self.living = np.array(sorted(self._everyone))
+        if drop:
+            for m in workers:
+                self._model.drop(m)
+
     def drifts(self) -> list[float]:
         """||anchor_m - theta^k||^2 for every m; a selection asks for it."""
         return self._anchors.drifts(self.theta)
 
     def begin(self) -> Broadcast | None:
         """Opens the next round, if the plan is not `over`; returns what to send, or None when nobody is asked.
+
+        A message for everyone is for everyone who lives.
 
         The message's theta is the server's own array: it must be sent, or copied, before `finish`.
         """
@@ -117,11 +153,11 @@ class Server:
         algorithm = self.algorithm
         t_start, local_steps = entry
         self.local_steps = t_start + local_steps
-        self.step_size = float(algorithm.step_size.at(self._initial_step_size, t_start + 1))
+        self.step_size = float(algorithm.step_size.at(self.initial_step_size, t_start + 1))
         self._model.open()
         self.uploaded = np.zeros(self.workers, dtype=bool)
         workers = self._choose(k)
-        if workers is not None and len(workers) == self.workers:
+        if workers is not None and len(workers) == self.living.size:
             workers = None
         if self._anchors is not None:
             self._anchors.contact(workers, k, self.theta)
@@ -139,7 +175,7 @@ class Server:
         """What every rank's copy of theta lacks."""
         if not self._told:
             self._told = True
-            return downlink.first_message(self._initial_step_size, self.theta)
+            return downlink.first_message(self.initial_step_size, self.theta)
         content = downlink.changes(self._said, self.theta if k % downlink.CHECK_EVERY == 0 else None)
         self._said.clear()
         return content

@@ -5,15 +5,16 @@ when an upload is committed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from psopt.algorithm import Algorithm
 from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What
+from psopt.core.state import Tree, restored
 from psopt.errors import NotFinite, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.work import Setting
@@ -26,8 +27,10 @@ class Oracle:
     """A problem that remembers one gradient computed ahead.
 
     When the server asks for the objective at a theta where it will ask for the gradient next, one pass over the data
-    yields both; the bits are those of asking twice.
+    yields both; the bits are those of asking twice, so that the gradient is no state.
     """
+
+    SAVED = ()
 
     def __init__(self, problem: Problem, dtype: np.dtype) -> None:
         self.problem = problem
@@ -95,6 +98,9 @@ class Worker:
         w_m, what the aggregator multiplies a contribution with, where local steps have to know.
     """
 
+    SAVED = ("_codec_state", "_trigger_state", "_work_state", "problem_state", "round")
+    """But for the mirror, which the server holds as well."""
+
     def __init__(
         self,
         m: int,
@@ -128,10 +134,30 @@ class Worker:
         self._codec, self._codec_state = algorithm.codec, algorithm.codec.init(sizes_of(problem), dtype, drawing)
 
     @property
+    def problem_state(self) -> Mapping[str, Any]:
+        """What the problem itself carries from round to round, where it tells."""
+        tells = getattr(self.problem, "state", None)
+        return tells() if tells else {}
+
+    @problem_state.setter
+    def problem_state(self, state: Mapping[str, Any]) -> None:
+        if state:
+            self.problem.restore(state)
+
+    @property
     def tells_smoothness(self) -> bool:
-        """Whether somebody needs L_m: a selection, or a step size in L that no curvature product can settle jointly."""
+        """Whether somebody needs L_m: a selection, or a step size in L that no curvature product can settle jointly.
+        After a checkpoint nobody does, because it holds them.
+        """
+        if self.round:
+            return False
         jointly = hasattr(self.problem, "curvature_product")
         return self.algorithm.needs_smoothness or (self.algorithm.needs_joint_smoothness and not jointly)
+
+    def go_on(self, tree: Tree, mirror: np.ndarray) -> None:
+        """Takes its state after some round, and what the server then held of it."""
+        restored(self, tree)
+        self.mirror[:] = mirror
 
     def hello(self) -> Hello:
         """The greeting; L_m is computed here, once, where something needs it."""

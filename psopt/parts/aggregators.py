@@ -1,6 +1,6 @@
 """Aggregators: how the server combines what it holds of each worker, the absent ones included."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -30,6 +30,10 @@ class Aggregator(Protocol):
         """What the server holds of worker m, shape (dim,)."""
         ...
 
+    def drop(self, state: Any, m: int) -> None:
+        """Worker m is gone, and its part leaves the aggregate."""
+        ...
+
     def weights(self, samples: Sequence[int]) -> list[float]:
         """w_m, what each contribution is multiplied with when everyone speaks."""
         ...
@@ -42,6 +46,7 @@ class Aggregator(Protocol):
 class _Dense:
     """``stale``, shape (M, dim), and its ``rows``: what each worker last said."""
 
+    SAVED = ("rows",)
     __slots__ = ("_absorb", "rows", "stale")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
@@ -54,6 +59,9 @@ class _Dense:
 
     def row(self, m: int) -> np.ndarray:
         return self.rows[m]
+
+    def clear(self, m: int) -> None:
+        self.rows[m][:] = 0
 
     def add_up(self, out: np.ndarray) -> None:
         """out <- the sum of all rows, in worker order."""
@@ -70,11 +78,12 @@ class _Sparse:
     The sums have the bits of `_Dense`'s: in worker order, from zero.
     """
 
-    __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_written")
+    SAVED = ("_messages",)
+    __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_nothing", "_written")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, codec: Codec) -> None:
-        nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
-        self._messages = [nothing] * workers
+        self._nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
+        self._messages = [self._nothing] * workers
         self._written: list[np.ndarray] = []  # the indices that ``out`` holds more than zeros at
         self._dim, self._dtype, self._codec = dim, dtype, codec
 
@@ -86,6 +95,9 @@ class _Sparse:
         row = np.zeros(self._dim, self._dtype)
         topk.add_at(*self._messages[m], row)
         return row
+
+    def clear(self, m: int) -> None:
+        self._messages[m] = self._nothing
 
     def add_up(self, out: np.ndarray) -> None:
         self._put(self._messages, out)
@@ -121,13 +133,27 @@ def _held_nbytes(workers: int, sizes: Sequence[int], dtype: np.dtype, fill: floa
     return total + workers * codec.compressor.entries(sizes) * entry
 
 
+def row_of(tree: Any, load: Callable[[Any], Any], m: int, dim: int, dtype: np.dtype) -> np.ndarray:
+    """What a saved state holds of worker m, shape (dim,); ``load`` reads a part of the tree, and reads nothing else."""
+    held = tree["held"]
+    if "rows" in held:
+        return load(held["rows"][m])
+    row = np.zeros(dim, dtype)
+    topk.add_at(*load(held["_messages"][m]), row)
+    return row
+
+
 class _Sum:
     """``held``, and the sum of it; ``dirty`` when somebody has spoken since."""
 
+    SAVED = ("held",)
     __slots__ = ("dirty", "held", "total")
 
     def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, dirty: bool) -> None:
         self.held, self.total, self.dirty = held, np.zeros(dim, dtype=dtype), dirty
+
+    def resumed(self) -> None:
+        self.dirty = True
 
 
 @dataclass(frozen=True)
@@ -158,6 +184,10 @@ class Lazy:
     def stale(self, state: _Sum, m: int) -> np.ndarray:
         return state.held.row(m)
 
+    def drop(self, state: _Sum, m: int) -> None:
+        state.held.clear(m)
+        state.dirty = True
+
     def weights(self, samples: Sequence[int]) -> list[float]:
         return [1.0] * len(samples)
 
@@ -168,6 +198,7 @@ class Lazy:
 class _Mean:
     """``held``; who ``spoke`` this round; the mean of these, once it is formed; the ``weights`` of all, shape (M,)."""
 
+    SAVED = ("held", "spoke")
     __slots__ = ("formed", "held", "spoke", "total", "weights")
 
     def __init__(self, held: _Dense | _Sparse, dim: int, dtype: np.dtype, weights: np.ndarray) -> None:
@@ -175,6 +206,9 @@ class _Mean:
         self.total = np.zeros(dim, dtype=dtype)
         self.spoke = np.zeros(weights.size, dtype=bool)
         self.formed = True
+
+    def resumed(self) -> None:
+        self.formed = False
 
 
 @dataclass(frozen=True)
@@ -208,6 +242,9 @@ class FreshMean:
 
     def stale(self, state: _Mean, m: int) -> np.ndarray:
         return state.held.row(m)
+
+    def drop(self, state: _Mean, m: int) -> None:
+        return None  # the absent count nothing here
 
     def weights(self, samples: Sequence[int]) -> list[float]:
         if self.weigh_by == "equal":

@@ -23,6 +23,7 @@ class Batches:
         The batch that was drawn last by `draw`.
     """
 
+    SAVED = ("_after", "_block", "_next", "_rng")
     __slots__ = ("_after", "_block", "_next", "_replace", "_rng", "_size", "problem", "rows")
 
     def __init__(self, problem: Problem, rng: np.random.Generator, size: int, replace: bool) -> None:

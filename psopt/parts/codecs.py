@@ -46,6 +46,7 @@ class Codec(Protocol):
 class _Said:
     """``compressor``: its state. ``residual``: e, what has not been said yet. ``scaled``: room for the product."""
 
+    SAVED = ("compressor", "residual")
     __slots__ = ("compressor", "residual", "scaled")
 
     def __init__(self, compressor: Any, residual: np.ndarray | None, scaled: np.ndarray | None) -> None:
@@ -105,6 +106,16 @@ class Overwrite:
         self.compressor.decompress(payload, stale)
 
 
+class _Corrected:
+    """``compressor``: its state. ``difference``: room for x - h."""
+
+    SAVED = ("compressor",)
+    __slots__ = ("compressor", "difference")
+
+    def __init__(self, compressor: Any, difference: np.ndarray) -> None:
+        self.compressor, self.difference = compressor, difference
+
+
 @dataclass(frozen=True)
 class Increment:
     """h <- h + C(x - h): what is sent corrects what was there, so that C's error feeds back by itself.
@@ -117,18 +128,17 @@ class Increment:
     replaces: ClassVar[bool] = False
     scaled: ClassVar[bool] = False
 
-    def init(self, sizes: Sequence[int], dtype: np.dtype, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
-        return self.compressor.init(sizes, dtype, rng), np.empty(sum(sizes), dtype)
+    def init(self, sizes: Sequence[int], dtype: np.dtype, rng: np.random.Generator) -> _Corrected:
+        return _Corrected(self.compressor.init(sizes, dtype, rng), np.empty(sum(sizes), dtype))
 
     def capacity(self, sizes: Sequence[int], dtype: np.dtype) -> int:
         return self.compressor.capacity(sizes, dtype)
 
     def commit(
-        self, state: tuple[Any, np.ndarray], contribution: np.ndarray, mirror: np.ndarray, step_size: float
+        self, state: _Corrected, contribution: np.ndarray, mirror: np.ndarray, step_size: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        compressor, difference = state
-        np.subtract(contribution, mirror, out=difference)
-        payload = self.compressor.compress(compressor, difference)
+        np.subtract(contribution, mirror, out=state.difference)
+        payload = self.compressor.compress(state.compressor, state.difference)
         self.absorb(mirror, payload)
         return payload, mirror
 

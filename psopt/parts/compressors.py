@@ -182,6 +182,7 @@ class _Sparse:
 class _TopKState:
     """What selection needs from call to call; ``hints`` change its speed, never its outcome."""
 
+    SAVED = ()
     __slots__ = ("buffer", "chosen", "counts", "hints", "offsets", "room")
 
     def __init__(self, groups: Sequence[int], counts: Sequence[int], dtype: np.dtype, values: np.dtype) -> None:
@@ -245,6 +246,7 @@ class TopK(_Sparse):
 
 
 class _RandomKState:
+    SAVED = ("rng",)
     __slots__ = ("buffer", "rng")
 
     def __init__(self, k: int, dim: int, values: np.dtype, rng: np.random.Generator) -> None:

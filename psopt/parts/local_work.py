@@ -27,6 +27,7 @@ MOST_ROWS = 1 << 16
 class _Steps:
     """A worker's local steps: its batches, its copy of theta, and what the rule remembers from round to round."""
 
+    SAVED = ("batches", "rule")
     __slots__ = ("ahead", "batches", "begin", "local_steps", "room", "rule", "setting", "size", "theta")
 
     def __init__(

@@ -67,6 +67,18 @@ class Rounds:
         """Whether no round is left."""
         return self._next is None
 
+    def go_on_after(self, t: int) -> None:
+        """As if the rounds up to local step ``t`` had been given out; of rounds that have not begun yet."""
+        if t:
+            self._ended = t
+            self._next = self._find()
+
+    def ends_at(self, t: int) -> bool:
+        """Whether one of the rounds from here on ends with local step ``t``."""
+        while self._ended < t and self.advance() is not None:
+            pass
+        return self._ended == t
+
     def advance(self) -> PlanEntry | None:
         """The next round's entry, None when the plan is at its end."""
         entry = self._next

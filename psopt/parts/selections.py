@@ -1,7 +1,7 @@
 """Selections: whom the server asks in a round.
 
 A selection sees the server's side only. Its run-time state is made by `init` and passed back in; `select` returns the
-chosen workers in ascending order, or ``None`` for everyone.
+chosen workers in ascending order, or ``None`` for everyone. A worker that was lost is never chosen.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ class ServerView(Protocol):
     round: int
     workers: int
     threshold: float
+    living: np.ndarray
+    """The workers that can be asked, ascending: all of them, until one is lost."""
 
     def drifts(self) -> Sequence[float]:
         """||anchor_m - theta^k||^2 for every m, shape (M,), anchor_m the iterate at which m was last contacted."""
@@ -62,7 +64,7 @@ class All:
 
 @dataclass(frozen=True)
 class Cyclic:
-    """One worker a round in turn, m = k mod M (Cyc-IAG)."""
+    """One worker a round in turn, m = k mod M (Cyc-IAG); the turn of a lost worker is the next one's."""
 
     everyone: ClassVar[bool] = False
     needs_smoothness: ClassVar[bool] = False
@@ -73,12 +75,13 @@ class Cyclic:
         return None
 
     def select(self, state: None, view: ServerView) -> np.ndarray:
-        return np.array([view.round % view.workers])
+        living = view.living
+        return living[[np.searchsorted(living, view.round % view.workers) % living.size]]
 
 
 @dataclass(frozen=True)
 class BySmoothness:
-    """One worker a round, drawn with probability L_m / sum of all L_m (Num-IAG)."""
+    """One worker a round, drawn with probability L_m / sum of all L_m (Num-IAG), the sum of those that live."""
 
     everyone: ClassVar[bool] = False
     needs_smoothness: ClassVar[bool] = True
@@ -86,12 +89,13 @@ class BySmoothness:
     threshold: ClassVar[None] = None
 
     def init(self, smoothness: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.random.Generator]:
-        return np.cumsum(smoothness), rng
+        return smoothness, rng
 
     def select(self, state: tuple[np.ndarray, np.random.Generator], view: ServerView) -> np.ndarray:
-        cumulative, rng = state
+        smoothness, rng = state
+        cumulative = np.cumsum(smoothness[view.living])
         drawn = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-        return np.array([min(drawn, view.workers - 1)])
+        return view.living[[min(drawn, view.living.size - 1)]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Sampled:
     Attributes
     ----------
     fraction : float, optional
-        The share of the workers, rounded to a whole number of at least one.
+        The share of the workers that live, rounded to a whole number of at least one.
     count : int, optional
         How many. Exactly one of the two is set.
     """
@@ -123,8 +127,9 @@ class Sampled:
         return rng
 
     def select(self, state: np.random.Generator, view: ServerView) -> np.ndarray:
-        some = max(1, round(self.fraction * view.workers)) if self.count is None else min(self.count, view.workers)
-        return np.sort(state.choice(view.workers, some, replace=False))
+        living = view.living
+        some = max(1, round(self.fraction * living.size)) if self.count is None else min(self.count, living.size)
+        return np.sort(state.choice(living, some, replace=False))
 
 
 @dataclass(frozen=True)
@@ -160,4 +165,4 @@ class SmoothnessDrift:
             moved |= ages > self.max_age
             ages += 1
             ages[moved] = 1
-        return np.flatnonzero(moved)
+        return view.living[moved[view.living]]

@@ -96,6 +96,7 @@ class Innovation:
 class _Anchored:
     """``anchor``: the iterate of the last upload; ``old``: room for a gradient there. Both shape (dim,)."""
 
+    SAVED = ("anchor",)
     __slots__ = ("anchor", "old")
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
@@ -141,6 +142,7 @@ class _Snapshot:
     upload.
     """
 
+    SAVED = ("said", "theta")
     __slots__ = ("drift", "round", "said", "theta")
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
@@ -200,6 +202,7 @@ class Snapshot:
 class _Previous:
     """``contribution``: that of the round before, shape (dim,)."""
 
+    SAVED = ("contribution",)
     __slots__ = ("contribution",)
 
     def __init__(self, dim: int, dtype: np.dtype) -> None:
@@ -233,6 +236,8 @@ class Relative:
 
 @dataclass
 class _Age:
+    SAVED: ClassVar[tuple[str, ...]] = ("inner", "rounds")
+
     rounds: int
     inner: Any
 

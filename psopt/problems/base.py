@@ -64,6 +64,9 @@ class Problem(Protocol):
     ``endless``, True
         the samples 0 to ``samples`` - 1 are numbers of draws from a distribution: there is no epoch, rows are drawn
         with replacement only, and f_m is the expectation, which no batch equals.
+    ``state() -> dict``, ``restore(state) -> None``
+        what the problem carries from round to round, as numbers, texts, arrays, and lists and mappings of such, and the
+        way back: for checkpoints. Without them it carries nothing.
     ``local_steps(rule, theta, walk, scale) -> None``
         theta, shape (dim,), in place through many steps in one call: each takes g = scale * the gradient that
         `batch_value_and_gradient` gives for its samples, one or more, at the present theta, and moves theta by

@@ -15,7 +15,7 @@ set is put back after each call. PyTorch itself is imported by the first problem
 import inspect
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,15 @@ from psopt.problems import named
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.features import check_rows
 from psopt.problems.kernels.vector import regularise, squared_norm
+from psopt.problems.torch_support import (
+    as_arrays,
+    as_tensor,
+    check_parameters,
+    checked_shape,
+    import_torch,
+    shown,
+    tensors,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,18 +101,18 @@ class TorchModule:
         dtype: str = "float32",
     ) -> None:
         self._scale, self._l2 = scale_and_l2(l2, reduction, dtype, share)
-        self._torch = _import_torch()
+        self._torch = import_torch()
         self.dtype = np.dtype(dtype)
         self.samples, self.n_features = shard.samples, shard.n_features
         self._worker = share.worker
         self._build, self._options = build, dict(options or {})
-        self._shape = _checked_shape(shape, shard.n_features)
+        self._shape = checked_shape(shape, shard.n_features)
         self._loss = loss
         self._criterion = self._find_criterion()
         self._X = self._features(shard, f"worker {share.worker}")
         self._module = self._built(0)  # buffers that begin at random are the same for all workers
         self._parameters = tuple(self._module.parameters())
-        self.tensors = _tensors(self._module)
+        self.tensors = tensors(self._module)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.dim = sum(self._sizes)
         self._has_buffers = next(self._module.buffers(), None) is not None
@@ -146,9 +155,26 @@ class TorchModule:
     def initial(self, rng: np.random.Generator) -> np.ndarray:
         """The parameters of a module built anew, with PyTorch's generator seeded from ``rng``, shape (dim,)."""
         module = self._built(int(rng.integers(2**63)))
-        if _tensors(module) != self.tensors:
+        if tensors(module) != self.tensors:
             raise ConfigError(f"build {self._build!r} has to return the same parameters each time, but these differ")
         return np.concatenate([parameter.detach().numpy().ravel() for parameter in module.parameters()])
+
+    def state(self) -> dict[str, Any]:
+        """The module's buffers, and of the last batch its rows and the buffers before it: what a checkpoint holds."""
+        return {
+            "buffers": as_arrays(self._saved()),
+            "before": as_arrays(self._before),
+            "last_batch": np.frombuffer(self._last_batch, np.uint8),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The way back."""
+        self._put_back(self._as_tensors(state["buffers"]))
+        self._before = self._as_tensors(state["before"])
+        self._last_batch = state["last_batch"].tobytes()
+
+    def _as_tensors(self, arrays: Sequence[np.ndarray]) -> list["Tensor"]:
+        return [self._torch.from_numpy(array.copy()) for array in arrays]
 
     def score(self, theta: np.ndarray, held_out: Table) -> tuple[float, int]:
         """The sum of the losses, without l2, and the number of right predictions on other rows.
@@ -225,7 +251,7 @@ class TorchModule:
         return vector.__array_interface__["data"][0]
 
     def _views(self, vector: np.ndarray) -> list["Tensor"]:
-        parts = _as_tensor(self._torch, vector).split(self._sizes)
+        parts = as_tensor(self._torch, vector).split(self._sizes)
         return [part.view(shape) for part, (_, shape) in zip(parts, self.tensors, strict=True)]
 
     # -- PyTorch's own state --
@@ -284,7 +310,7 @@ class TorchModule:
             raise ConfigError(
                 f"build {self._build!r} has to return a torch.nn.Module, but returned a {type(module).__name__}"
             )
-        _check_parameters(self._torch, module, self._build)
+        check_parameters(self._torch, module, self._build)
         return module.to("cpu", getattr(self._torch, self.dtype.name))
 
     def _find_criterion(self) -> Callable[["Tensor", "Tensor"], "Tensor"]:
@@ -302,7 +328,7 @@ class TorchModule:
         if isinstance(table.features, CSR):
             raise ConfigError(f"{whose}: the features are sparse, but problem `torch` needs dense ones (.toarray())")
         X = np.require(table.features, self.dtype, ["C", "ALIGNED"])
-        return _as_tensor(self._torch, X).view(len(X), *self._shape)
+        return as_tensor(self._torch, X).view(len(X), *self._shape)
 
     def _try(self) -> "Tensor":
         """One row's outputs; `ConfigError` where they do not suit the loss."""
@@ -319,14 +345,14 @@ class TorchModule:
         else:
             return outputs
         raise ConfigError(
-            f"build {self._build!r}: one row gives {_shown(outputs)}, but loss {self._loss!r} wants {wanted}"
+            f"build {self._build!r}: one row gives {shown(outputs)}, but loss {self._loss!r} wants {wanted}"
         )
 
     def _try_loss(self, outputs: "Tensor") -> None:
         loss = self._criterion(outputs, self._labels[:1])
         if getattr(loss, "shape", None) != ():
             raise ConfigError(
-                f"loss {self._loss!r} has to return one number, a tensor of shape (), but gave {_shown(loss)}"
+                f"loss {self._loss!r} has to return one number, a tensor of shape (), but gave {shown(loss)}"
             )
 
     def _checked(self, table: Table, where: str) -> "Tensor":
@@ -340,59 +366,3 @@ class TorchModule:
             found = f"{where.format(row=row)}: the label is {float(labels[row]):g}"
             raise ConfigError(f"{found}, but the module's outputs are for whole numbers from 0 to {self._classes - 1}")
         return self._torch.tensor(labels.astype(np.int64))
-
-
-class _Writable:
-    """An array's memory as one that may be written: PyTorch knows no other, and warns."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array  # keeps the memory alive
-        interface = array.__array_interface__
-        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
-
-
-def _as_tensor(torch: Any, array: np.ndarray) -> "Tensor":
-    """A tensor over the memory of ``array``."""
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
-
-
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ConfigError("problem `torch` needs PyTorch: pip install 'psopt[torch]'") from None
-    return torch
-
-
-def _shown(got: Any) -> str:
-    """A tensor's shape, or the type of anything else."""
-    return f"a tensor of shape {tuple(got.shape)}" if hasattr(got, "shape") else f"a {type(got).__name__}"
-
-
-def _tensors(module: "Module") -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((name, tuple(parameter.shape)) for name, parameter in module.named_parameters())
-
-
-def _check_parameters(torch: Any, module: "Module", build: str) -> None:
-    if not any(True for _ in module.parameters()):
-        raise ConfigError(f"build {build!r}: the module has no parameters, so there is nothing to optimise")
-    for name, parameter in module.named_parameters():
-        lazy = isinstance(parameter, torch.nn.parameter.UninitializedParameter)
-        if lazy or not parameter.is_floating_point() or not parameter.numel():
-            found = "has no shape yet" if lazy else f"holds {parameter.numel()} numbers of {parameter.dtype}"
-            raise ConfigError(f"build {build!r}: parameter {name!r} {found}, expected real numbers, one or more")
-
-
-def _checked_shape(shape: tuple[int, ...] | None, n_features: int) -> tuple[int, ...]:
-    """The shape of one row."""
-    if shape is None:
-        return (n_features,)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape)
-    if not whole or math.prod(shape) != n_features:
-        raise ConfigError(
-            f"shape is {list(shape)}, but it has to be whole numbers, 1 or above, whose product is {n_features}, the "
-            "number of features"
-        )
-    return tuple(shape)

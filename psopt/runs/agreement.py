@@ -8,14 +8,15 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from psopt.errors import ConfigError, IncompatibleParts, PsoptError, WorkerFailed
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, WorkerFailed
 from psopt.transports.base import failure_header
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
 T = TypeVar("T")
-KINDS: dict[str, type[PsoptError]] = {kind.__name__: kind for kind in (ConfigError, IncompatibleParts, WorkerFailed)}
+TOLD = (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite)
+KINDS: dict[str, type[PsoptError]] = {kind.__name__: kind for kind in TOLD}
 
 
 def together(error: PsoptError) -> PsoptError:
@@ -36,7 +37,7 @@ def attempted(link: "Link", step: Callable[[], T]) -> tuple[T | None, list[str] 
     """What a step gives on this rank, or the error that it raises, as `told` has it."""
     try:
         return step(), None
-    except (ConfigError, IncompatibleParts, WorkerFailed) as error:
+    except TOLD as error:
         return None, told(error)
     except (Exception, SystemExit):  # noqa: BLE001  (somebody raises it again, on every rank)
         header = failure_header(-1, 0, link.rank, link.host, 0)

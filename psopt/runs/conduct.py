@@ -1,53 +1,38 @@
 """Rank 0's course of a run: ask for L and f*, then round after round until a rule says stop, and write it down."""
 
-import hashlib
-import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import psopt
+from psopt import signals
 from psopt.config import RunConfig
 from psopt.core import downlink
-from psopt.core.messages import Evaluate, What
+from psopt.core.messages import Hello
 from psopt.core.server import Server
-from psopt.errors import ConfigError, ProtocolError
+from psopt.core.state import restored, state_of
+from psopt.errors import CannotWrite
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
+from psopt.runs.building import Facts
+from psopt.runs.checkpoint import Checkpoints, Part, how_to_go_on
 from psopt.runs.folder import Run
+from psopt.runs.losses import Losses
+from psopt.runs.observing import Observer
+from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
+from psopt.runs.summary import summary_of
 from psopt.runs.trace import Record, Trace
 from psopt.transports.base import Transport
 
 if TYPE_CHECKING:
     from psopt.runs.experiment import Plan
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What all workers agree on: theta's tensors, n_m of every worker, and the optional methods every problem has."""
-
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    shards: tuple[int, ...]
-    methods: tuple[str, ...]
-
-    @property
-    def samples(self) -> int:
-        """n, those of all workers."""
-        return sum(self.shards)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many numbers each tensor holds."""
-        return tuple(math.prod(shape) for _, shape in self.tensors)
-
-    @property
-    def dim(self) -> int:
-        return sum(self.sizes)
+INTERRUPTED = "interrupted"
 
 
 class Conductor:
@@ -66,6 +51,10 @@ class Conductor:
         Written into the folder as it is.
     compile_s : float
         Seconds that the kernels took to compile or load.
+    value_of : callable
+        Gives the sum of f_m(theta) over some workers, from their shards, without asking them.
+    part : Part, optional
+        Rank 0's part of each checkpoint; without it none is written.
     """
 
     def __init__(
@@ -77,6 +66,8 @@ class Conductor:
         plan: "Plan",
         manifest: dict[str, Any],
         compile_s: float,
+        value_of: Callable[[Sequence[int], np.ndarray], float],
+        part: Part | None = None,
     ) -> None:
         self._config, self._facts, self._transport, self._rng = config, facts, transport, rng
         self._folder: Path | None = plan.folder
@@ -90,9 +81,15 @@ class Conductor:
         self._f_star: float | None = None
         self._server: Server | None = None
         self._last: Record | None = None
-        self._first_objective: float | None = None
+        self._observer = Observer(config, facts, transport)
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
+        self._resumed = plan.resumed
+        self._checkpoints = Checkpoints(plan.folder, config, manifest["ranks"], part) if part else None
+        self._course = self._resumed.course() if self._resumed else None
+        self._losses = Losses(config, facts.dim, facts.methods, transport, value_of)
+        self._in_full: dict[str, float | None] = {}
+        self._stopped = False
 
     @property
     def round(self) -> int:
@@ -101,18 +98,35 @@ class Conductor:
 
     def conduct(self, progress: Progress) -> Run:
         """Runs to the end and returns what came out; whatever happens, the folder tells."""
-        trace = Trace(self._folder)
+        with occupied(self._folder):
+            return self._conduct(progress)
+
+    def _conduct(self, progress: Progress) -> Run:
+        trace = Trace(self._folder, self._course and self._course["trace"])
         try:
             self._prepare(progress)
             reason = self._rounds(trace, progress)
-            self._transport.stop(self.round)
+            self.stop()
+            if reason == INTERRUPTED:
+                raise KeyboardInterrupt
             self._warn(progress, reason)
+            if self._losses.any:
+                self._save_theta()  # now: the shards that are read next may be what their ranks died of
+            self._in_full = self._losses.in_full(self._last.objective, self._server.theta)
             self._write(trace, "ok", reason)
+            if self._checkpoints:
+                self._checkpoints.thin()
         except KeyboardInterrupt:
-            self._write(trace, "stopped", "interrupted")
+            self._write_end(trace, "stopped", INTERRUPTED, progress)
+            self._offer(progress)
+            raise
+        except CannotWrite as error:
+            self._write_end(trace, f"failed: {_first_line(error)}", None)
+            self._offer(progress)
             raise
         except BaseException as error:
-            self._write(trace, f"failed: {_first_line(error)}", None)
+            self._write_end(trace, f"failed: {_first_line(error)}", None, progress)
+            self._offer(progress)
             raise
         finally:
             progress.close()
@@ -123,9 +137,21 @@ class Conductor:
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)
 
+    def _offer(self, progress: Progress) -> None:
+        """Says how a run that did not come to its end can go on."""
+        offer = how_to_go_on(self._folder) if self._checkpoints else None
+        if offer:
+            progress.warn(offer)
+
+    def stop(self) -> None:
+        """Ends the conversation with the workers, once."""
+        if not self._stopped:
+            self._stopped = True
+            self._transport.stop(self.round)
+
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""
-        first, last = self._first_objective, self._last.objective
+        first, last = self._observer.first_objective, self._last.objective
         if last is not None and self._warns and progress.judge([first, last], self._dtype):
             return
         if self._config.stop.gap is not None and reason != "gap":
@@ -145,80 +171,116 @@ class Conductor:
             said = downlink.costs(config.algorithm, facts.sizes, self._dtype, config.workers)
             progress.say(f"psopt: downlink `changes`: {said}")
         hellos = transport.hellos()
-        if self._given is None and "initial" in facts.methods:
-            self._theta = reference.initial_theta(transport, facts.dim, self._dtype)
-        joint = None
-        if config.algorithm.needs_joint_smoothness:
-            joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
-        self._f_star = self._find_f_star()
-        lazy = config.downlink == "changes"
-        max_steps = config.stop.max_steps
-        self._server = Server(config.algorithm, self._theta, hellos, self._rng, joint, lazy, facts.tensors, max_steps)
+        if self._course:
+            self._go_on(hellos)
+            progress.say(f"psopt: goes on after round {self.round}")
+        else:
+            if self._given is None and "initial" in facts.methods:
+                self._theta = reference.initial_theta(transport, facts.dim, self._dtype)
+            joint = None
+            if config.algorithm.needs_joint_smoothness:
+                joint = reference.joint_smoothness(transport, hellos, facts.dim, facts.methods)
+            self._f_star = self._observer.find_f_star()
+            self._server = self._made(hellos, joint)
+        self._losses.begin(self._server, self._f_star, progress)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
         progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
 
-    def _find_f_star(self) -> float | None:
-        config, facts = self._config, self._facts
-        if not config.trace.objective:
-            return None
-        if config.f_star == "auto":
-            try:
-                f_star = reference.reference_optimum(self._transport, facts.dim, facts.methods)
-            except ConfigError:
-                if config.stop.gap is not None:
-                    raise
-                f_star = None  # nobody needs it: the gap is a column of the trace that stays empty
-            if f_star is None and config.stop.gap is not None:
-                raise ConfigError(
-                    "`stop.gap` needs f*, which cannot be found for this problem (it has no method `hessian`, or more "
-                    f"than {reference.LARGEST_NEWTON_DIM} parameters): set `f_star` to a number, or stop otherwise"
-                )
-            return f_star
-        return None if config.f_star == "none" else config.f_star
+    def _made(self, hellos: list[Hello], joint: float | None) -> Server:
+        config = self._config
+        lazy, max_steps = config.downlink == "changes", config.stop.max_steps
+        row, tensors = config.algorithm, self._facts.tensors
+        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps)
+
+    def _go_on(self, hellos: list[Hello]) -> None:
+        """Takes the state of the checkpoint; what only greets or asks anew is not booked again."""
+        course, ledger = self._course, self._transport.ledger
+        known = [hello._replace(smoothness=own) for hello, own in zip(hellos, course["smoothness"], strict=True)]
+        self._server = restored(self._made(known, course["joint_smoothness"]), self._resumed.server_state())
+        began_with = replace(ledger.wire)
+        restored(ledger, course["ledger"])
+        ledger.wire.add(began_with)
+        self._observer.first_objective = course["first_objective"]
+        self._f_star = course["f_star"]
+        self._losses.go_on(course["losses"])
+        self._last = Record(**course["last"])
+        if self._f_star is None and self._config.stop.gap is not None:
+            self._f_star = self._observer.find_f_star()
+
+    def _state(self, trace: Trace) -> dict[str, Any]:
+        """What a checkpoint holds of the run beside the server and the workers."""
+        server, transport = self._server, self._transport
+        return {
+            "ledger": state_of(transport.ledger),
+            "trace": {name: list(place) for name, place in trace.places().items()},
+            "smoothness": server.smoothness.tolist(),
+            "joint_smoothness": server.joint_smoothness,
+            "initial_step": server.initial_step_size,
+            "f_star": self._f_star,
+            "losses": self._losses.state(),
+            "first_objective": self._observer.first_objective,
+            "last": asdict(self._last),
+            "elapsed_s": perf_counter() - self._began,
+            "computed_s": transport.computed_s - self._overhead[0],
+            "waited_s": transport.waited_s - self._overhead[1],
+        }
 
     def _rounds(self, trace: Trace, progress: Progress) -> str:
-        config, server, transport = self._config, self._server, self._transport
+        config, server, transport, checkpoints = self._config, self._server, self._transport, self._checkpoints
         self._overhead = (transport.computed_s, transport.waited_s)
         self._began = perf_counter()
-        ledger, every, stopping = transport.ledger, config.trace.every, self._stopping
-        counts_uploads = config.stop.max_uploads is not None
-        self._record(trace, progress)
-        while True:
-            message = server.begin()
-            if message is None:
-                transport.idle()
-            else:
-                transport.exchange(message, server.receive)
-            server.finish()
-            k = server.round
-            trace.round(server.uploaded)
-            if config.debug.check_mirror:
-                self._check_mirrors(k)
-            record = self._record(trace, progress) if k % every == 0 else None
-            uploads = ledger.totals().uploads if counts_uploads else 0
-            reason = stopping.reason(k, record, uploads, perf_counter() - self._began, server.aggregate_norm)
-            if server.over and not reason:
-                reason = "max_steps" if server.local_steps == config.stop.max_steps else "plan"
-            if reason:
-                break
-        if k % every:
+        every, reason = config.trace.every, None
+        if self._course:
+            self._began -= self._course["elapsed_s"]
+            self._overhead = (
+                transport.computed_s - self._course["computed_s"],
+                transport.waited_s - self._course["waited_s"],
+            )
+            reason = self._reason(self._last if self._last.round == server.round else None)
+        else:
             self._record(trace, progress)
+        with signals.heeded() as wish:
+            while not reason:
+                message = server.begin()
+                if message is None:
+                    transport.idle()
+                else:
+                    transport.exchange(message, server.receive)
+                self._settle()
+                server.finish()
+                k = server.round
+                trace.round(server.uploaded)
+                if config.debug.check_mirror:
+                    self._observer.check_mirrors(server)
+                reason = self._reason(self._record(trace, progress) if k % every == 0 else None)
+                if wish.granted() and not reason:
+                    reason = INTERRUPTED
+                if checkpoints and (reason or checkpoints.due(k)):
+                    checkpoints.write(k, transport, server, self._state(trace), reason)
+            # After the checkpoint, because a run that goes on from there makes no record here.
+            if server.round % every:
+                self._record(trace, progress)
         self._ended = perf_counter()
+        return reason
+
+    def _reason(self, record: Record | None) -> str | None:
+        """Why the run is over with the present round, if it is; ``record`` is that of the round, if there is one."""
+        server, stop = self._server, self._config.stop
+        uploads = self._transport.ledger.totals().uploads if stop.max_uploads is not None else 0
+        elapsed = perf_counter() - self._began
+        reason = self._stopping.reason(server.round, record, uploads, elapsed, server.aggregate_norm)
+        if server.over and not reason:
+            reason = "max_steps" if server.local_steps == stop.max_steps else "plan"
         return reason
 
     def _record(self, trace: Trace, progress: Progress) -> Record:
         """Evaluates what the config wants to see at the present theta, and writes it down."""
         server, transport = self._server, self._transport
-        value = self._objective() if self._config.trace.objective else None
+        value, loss, accuracy = self._observer.look(server)
+        while self._losses.pending:
+            self._settle()
+            value, loss, accuracy = self._observer.look(server)
         gap = None if self._f_star is None or value is None else value - self._f_star
-        loss, accuracy = None, None
-        if self._config.data.test is not None:
-            loss, accuracy = reference.test_score(transport, server.round, server.theta)
-            if not math.isfinite(loss):
-                raise ConfigError(
-                    f"the loss on the test rows is {loss} after round {server.round}: is the step "
-                    f"{server.step_size:.6g} too large?"
-                )
         elapsed = perf_counter() - self._began
         compute = transport.computed_s - self._overhead[0]
         waited = transport.waited_s - self._overhead[1]
@@ -238,80 +300,56 @@ class Conductor:
         progress.update(self._last)
         return self._last
 
-    def _objective(self) -> float:
-        """F at the present theta.
-
-        Raises `ConfigError` when it is not finite.
-        """
-        server = self._server
-        values = reference.objectives(self._transport, server.round, server.theta, server.asks_everyone_next)
-        value = sum(values)
-        if not math.isfinite(value):
-            m = next((m for m, own in enumerate(values) if not math.isfinite(own)), 0)
-            if server.round == 0:
-                raise ConfigError(
-                    f"the objective of worker {m} is {values[m]} at the first theta, before any step: are data, first "
-                    "theta and l2 of usual size?"
-                )
-            raise ConfigError(
-                f"the objective of worker {m} is {values[m]} after round {server.round}: is the step "
-                f"{server.step_size:.6g} too large?"
-            )
-        if self._first_objective is None:
-            self._first_objective = value
-        return value
-
-    def _check_mirrors(self, k: int) -> None:
-        for answer in self._transport.evaluate(Evaluate(k, What.MIRROR, False, self._server.theta)):
-            if not np.array_equal(answer.vector, self._server.stale(answer.worker)):
-                raise ProtocolError(f"round {k}: worker {answer.worker}'s mirror differs from what the server holds")
+    def _settle(self) -> None:
+        if self._losses.pending:
+            self._f_star = self._losses.settle()
 
     def _write(self, trace: Trace, status: str, reason: str | None) -> None:
         """Closes the trace and writes theta and the summary, if there is a folder."""
         trace.close()
         if self._folder:
-            theta = self._server.theta if self._server else self._theta
-            np.save(self._folder / "theta.npy", theta)
-            run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+            theta = self._save_theta()
+            with run_folder.writing(self._folder):
+                run_folder.write_json(self._folder / "summary.json", self._summary(theta, status, reason))
+
+    def _save_theta(self) -> np.ndarray:
+        theta = self._server.theta if self._server else self._theta
+        if self._folder:
+            with run_folder.writing(self._folder):
+                np.save(self._folder / "theta.npy", theta)
+        return theta
+
+    def _write_end(self, trace: Trace, status: str, reason: str | None, progress: Progress | None = None) -> None:
+        """Writes what can be written while an error is on its way, which must get through; ``progress`` tells what
+        cannot, where the error itself does not.
+        """
+        told = progress is None
+        for write in (trace.close, lambda: self._write(trace, status, reason)):
+            try:
+                write()
+            except CannotWrite as error:
+                if not told:
+                    progress.warn(str(error))
+                    told = True
 
     def _summary(self, theta: np.ndarray, status: str, reason: str | None) -> dict[str, Any]:
-        config, facts, last = self._config, self._facts, self._last
-        totals = asdict(self._transport.ledger.totals())
-        evaluation = totals.pop("evaluation_bytes_up") + totals.pop("evaluation_bytes_down")
-        wire = self._transport.ledger.wire
-        server = self._server
-        return {
-            "schema": run_folder.SCHEMA,
-            "status": status,
-            "stop_reason": reason,
-            "psopt_version": psopt.__version__,
-            "name": config.name,
-            "recipe": config.recipe,
-            "workers": config.workers,
-            "repeat": config.repeat,
-            "ranks": self._manifest["ranks"],
-            "dim": facts.dim,
-            "samples": facts.samples,
-            "rounds": self.round,
-            "local_steps": server.local_steps if server else 0,
-            **totals,
-            "evaluation_bytes": evaluation,
-            "wire_bytes_up": wire.bytes_up,
-            "wire_bytes_down": wire.bytes_down,
-            "wire_setup_bytes": wire.setup_bytes,
-            "objective": last.objective if last else None,
-            "f_star": self._f_star,
-            "gap": last.gap if last else None,
-            "test_loss": last.test_loss if last else None,
-            "test_accuracy": last.test_accuracy if last else None,
-            "step_size": server.step_size if server else None,
-            "smoothness": server.joint_smoothness if server else None,
-            "wall_s": self._ended - self._began if self._ended > self._began else perf_counter() - self._began,
-            "compile_s": self._compile_s,
-            "seed": config.seed,
-            "config_sha256": config.sha256(),
-            "theta_sha256": hashlib.sha256(theta.tobytes()).hexdigest(),
-        }
+        ended = self._ended if self._ended > self._began else perf_counter()
+        return summary_of(
+            self._config,
+            self._facts,
+            self._manifest["ranks"],
+            self._transport.ledger,
+            self._server,
+            self._last,
+            theta,
+            status=status,
+            stop_reason=reason,
+            f_star=self._f_star,
+            **self._in_full,
+            lost=self._losses.summary(),
+            wall_s=ended - self._began,
+            compile_s=self._compile_s,
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,44 +5,43 @@ gives the same bits.
 """
 
 import hashlib
-import json
-import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from psopt import problems
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica
-from psopt.core.worker import Aside, Worker
+from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
-from psopt.data.checks import check_room
-from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
-from psopt.problems.base import Problem, Share
-from psopt.problems.check import check_problem
-from psopt.problems.tensors import tensors_of
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError
 from psopt.runs import folder as run_folder
-from psopt.runs.agreement import agreed, raise_told, together, told
-from psopt.runs.conduct import Conductor, Facts
+from psopt.runs.agreement import agreed, raise_told, together
+from psopt.runs.agreement import told as told_error
+from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
+from psopt.runs.checkpoint import Checkpoint, Part
+from psopt.runs.conduct import Conductor
+from psopt.runs.faults import IN_PROCESS, THE_SERVER, Faults, announce
 from psopt.runs.folder import Run
+from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
+from psopt.runs.losses import make_outliving
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import packed, packed_width, unpacked
+from psopt.transports.base import hosted_by, rank_of
 from psopt.transports.inprocess import InProcess
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
-WORK, SELECTION, REORDER, INITIAL = range(4)
 T = TypeVar("T")
+ValueOf = Callable[[Sequence[int], np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,10 @@ class Plan:
         Whether a run that went wrong is warned of.
     read : callable, optional
         Reads the data source, for runs that share it.
+    resumed : Checkpoint, optional
+        Where the run goes on from; then the folder holds its beginning.
+    again : bool
+        The folder holds the beginning of a run with ``repeat``: replicas that need not run again.
     """
 
     config: RunConfig
@@ -79,11 +82,8 @@ class Plan:
     quiet: bool = False
     warns: bool = True
     read: Reader | None = None
-
-
-def generator(seed: int, *purpose: int) -> np.random.Generator:
-    """The random numbers of one purpose (and one worker), the same wherever it lives."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
+    resumed: Checkpoint | None = None
+    again: bool = False
 
 
 def simulate(plan: Plan, reorder: bool = False) -> Run:
@@ -96,30 +96,36 @@ def simulate(plan: Plan, reorder: bool = False) -> Run:
 
 def _prepare(plan: Plan) -> float:
     """Compiles what a run in this process will call; returns the seconds it took."""
-    return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))[0]), not plan.quiet)
+    return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))), not plan.quiet)
 
 
 def _simulate(plan: Plan, reorder: bool) -> Run:
     config = plan.config
-    if plan.folder:
-        run_folder.check_free(plan.folder)
+    _check_folder(plan)
     members = range(config.workers)
-    tables, held_out = _load(plan, members)
-    compile_s = ready(config, _is_sparse(tables), not plan.quiet)
-    mine = _build(plan, tables, _samples(tables), "in process")
-    facts = _common_facts([_facts(mine)])
-    workers = _fitting("the state of the workers", lambda: _workers(config, mine, held_out, facts))
-    transport = InProcess(workers, generator(config.seed, REORDER) if reorder else None, _replica(config, facts))
-    _check_theta(plan, facts)
-    manifest = run_folder.manifest(config.sha256(), 1, [], None)
-    if plan.folder:
-        run_folder.create(plan.folder, config.to_yaml(), manifest)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
-    return _fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
+    faults = Faults(config, [THE_SERVER, *members], IN_PROCESS, members, plan.resumed.round if plan.resumed else 0)
+    announce(config)
+    faults.start_up()
+    shards = _load(plan, members)
+    compile_s = ready(config, _is_sparse(shards), not plan.quiet)
+    mine = build(config, plan.problem, shards, _samples(shards), "in process")
+    facts = common_facts([described(mine)])
+    value_of = partial(_value_of, plan, _samples(shards))
+    workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
+    order = generator(config.seed, REORDER) if reorder else None
+    transport = faults.around(InProcess(workers, order, replica, faults.handle))
+    check_theta(plan.theta, facts)
+    manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
+    part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
+    done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
+    faults.end()
+    return done
 
 
-def run(plan: Plan, link: "Link") -> Run:
-    """Runs on all ranks of the link together; every rank gets the finished run.
+def run(plan: Plan, link: "Link") -> Run | None:
+    """Runs on all ranks of the link together; every rank gets the finished run, or, where the run survives the loss of
+    workers, rank 0 alone.
 
     What fails in the set-up, and any mistake of input, fails on all ranks with the same error. A worker that raises in
     a round raises `WorkerFailed` on rank 0, and ends the job.
@@ -131,8 +137,8 @@ def run(plan: Plan, link: "Link") -> Run:
         return _run(plan, link)
 
 
-def _run(plan: Plan, link: "Link") -> Run:
-    from psopt.transports.mpi import hosted_by, library
+def _run(plan: Plan, link: "Link") -> Run | None:
+    from psopt.transports.mpi import library
 
     config, start_s = plan.config, plan.config.timeouts.start_s
     if link.size < 2:
@@ -148,23 +154,69 @@ def _run(plan: Plan, link: "Link") -> Run:
         return agreed(link, start_s, do)
 
     _check_same_call(plan, link)
-    step(lambda: run_folder.check_free(plan.folder) if first and plan.folder else None)
+    if config.failure.survives:
+        make_outliving(config, link)
+    step(lambda: _check_folder(plan) if first else None)
     members = hosted_by(link.rank, config.workers, link.size)
-    tables, held_out = step(lambda: _load(plan, members) if members else ({}, {}))
-    loaded = link.gather([_samples(tables), _is_sparse(tables)], start_s)
+    homes = [rank_of(m, link.size) for m in range(config.workers)]
+    here, after = [THE_SERVER] if first else members, plan.resumed.round if plan.resumed else 0
+    faults = Faults(config, here, f"rank {link.rank} on {link.host}", homes, after)
+    if first:
+        announce(config)
+
+    def load() -> dict[int, Shard]:
+        faults.start_up()
+        return _load(plan, members) if members else {}
+
+    shards = step(load)
+    loaded = link.gather([_samples(shards), _is_sparse(shards)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
     compile_s = step(lambda: ready(config, sparse, not plan.quiet) if first else 0.0)
     step(lambda: ready(config, sparse, False) if members else 0.0)
-    mine = step(lambda: _build(plan, tables, total, f"rank {link.rank} on {link.host}"))
-    described = link.gather(_facts(mine), start_s)
-    facts = step(lambda: _common_facts(described))
-    step(lambda: _check_theta(plan, facts))
+    mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
+    told = link.gather(described(mine), start_s)
+    facts = step(lambda: common_facts(told))
+    step(lambda: check_theta(plan.theta, facts))
+    what = "the state of the workers"
+    workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
+    part = _part(plan, link.rank, workers, shards)
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
-    step(lambda: run_folder.create(plan.folder, config.to_yaml(), manifest) if first and plan.folder else None)
-    outcome = _lead(plan, link, facts, manifest, compile_s) if first else _serve(plan, link, mine, held_out, facts)
-    return _share_outcome(plan, link, facts.dim, outcome)
+    manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
+    survives, outcome = config.failure.survives, None
+    if first:
+        value_of = partial(_value_of, plan, total)
+        outcome = _lead(plan, link, facts, manifest, compile_s, value_of, part, faults)
+    else:
+        _serve(plan, link, workers, replica, facts, part, faults)
+    faults.end()
+    return outcome if survives else _share_outcome(plan, link, facts.dim, outcome)
+
+
+def _check_folder(plan: Plan) -> None:
+    """Raises `ConfigError` when the folder is no place for this run."""
+    if plan.folder and not plan.resumed:
+        run_folder.check_free(plan.folder)
+
+
+def _open_folder(plan: Plan, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Makes the folder, or what is to change in it when a run goes on; returns the manifest as it stands there."""
+    if plan.folder is None:
+        return manifest
+    if plan.resumed is None:
+        run_folder.create(plan.folder, plan.config.to_yaml(), manifest)
+        return manifest
+    return run_folder.reopen(plan.folder, plan.config.to_yaml(), manifest, round=plan.resumed.round)
+
+
+def _part(plan: Plan, rank: int, workers: Sequence[Worker], shards: Mapping[int, Shard]) -> Part | None:
+    """This rank's part of each checkpoint. None are written of runs without a folder, and of those whose end no config
+    can tell.
+    """
+    if plan.folder is None or plan.config.checkpoint.keep == 0 or plan.stopping is not None:
+        return None
+    return Part(plan.folder, rank, workers, shards)
 
 
 def _check_same_call(plan: Plan, link: "Link") -> None:
@@ -190,39 +242,61 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
 
 
 def _lead(
-    plan: Plan, link: "Link", facts: Facts, manifest: dict[str, Any], compile_s: float
-) -> Run | ConfigError | IncompatibleParts:
-    """Rank 0's part. The user's own mistakes end the conversation in good order and are returned, not raised."""
+    plan: Plan,
+    link: "Link",
+    facts: Facts,
+    manifest: dict[str, Any],
+    compile_s: float,
+    value_of: ValueOf,
+    part: Part | None,
+    faults: Faults,
+) -> Run | PsoptError:
+    """Rank 0's part. The user's own mistakes, and a full disk, end the conversation in good order and are returned,
+    not raised; where ranks outlive each other nobody ends the others, so that whatever happens they are told.
+    """
     from psopt.transports.mpi_server import ServerEnd
+    from psopt.transports.mpi_surviving import SurvivingServerEnd
 
-    config = plan.config
-    sizes, lazy = _sizes(config, facts), config.downlink == "changes"
-    transport = ServerEnd(link, config.workers, *sizes, config.timeouts, manifest["hosts"], lazy)
-    conductor = Conductor(config, facts, transport, generator(config.seed, SELECTION), plan, manifest, compile_s)
+    config, survives = plan.config, plan.config.failure.survives
+    arguments = (link, config.workers, *_sizes(config, facts), config.timeouts, manifest["hosts"])
+    transport = SurvivingServerEnd(*arguments) if survives else ServerEnd(*arguments, config.downlink == "changes")
+    transport = faults.around(transport)
+    rng = generator(config.seed, SELECTION)
+    conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     try:
-        return _fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
-    except (ConfigError, IncompatibleParts) as error:
-        transport.stop(conductor.round)
-        return error
+        return fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
+    except BaseException as error:
+        mistake = isinstance(error, ConfigError | IncompatibleParts | CannotWrite)
+        if mistake or survives:
+            conductor.stop()
+        if mistake and not survives:
+            return error
+        raise
 
 
 def _serve(
-    plan: Plan, link: "Link", mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
+    plan: Plan,
+    link: "Link",
+    workers: Sequence[Worker],
+    replica: Replica | None,
+    facts: Facts,
+    part: Part | None,
+    faults: Faults,
 ) -> None:
+    from psopt.transports.mpi_survivor import SurvivorEnd
     from psopt.transports.mpi_worker import WorkerEnd
 
     config = plan.config
-    sizes = _sizes(config, facts)
-    workers = _fitting("the state of the workers", lambda: _workers(config, mine, held_out, facts))
-    replica = _replica(config, facts)
-    WorkerEnd(link, workers, config.workers, *sizes, config.timeouts, replica).serve()
+    save = part.told if part else None
+    arguments = (link, workers, config.workers, *_sizes(config, facts), config.timeouts, replica, save, faults.handle)
+    (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments)).serve()
 
 
-def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigError | IncompatibleParts | None) -> Run:
+def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError | None) -> Run:
     """Rank 0's run, or its error, on every rank."""
     start_s = plan.config.timeouts.start_s
-    if isinstance(outcome, ConfigError | IncompatibleParts):
-        link.share([told(outcome), None], start_s)
+    if isinstance(outcome, PsoptError):
+        link.share([told_error(outcome), None], start_s)
         raise together(outcome)
     if outcome is not None:
         link.share([None, outcome.summary], start_s)
@@ -239,145 +313,29 @@ def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | ConfigErro
     return Run(None, plan.config.resolved(), {}, content, {}, unpacked(masks, workers), theta)
 
 
-def _replica(config: RunConfig, facts: Facts) -> Replica | None:
-    """This rank's copy of the server's model, where the downlink is lazy."""
-    if config.downlink == "theta":
-        return None
-    return Replica(config.algorithm, facts.dim, np.dtype(config.problem.dtype), facts.shards)
-
-
-def _load(plan: Plan, members: Sequence[int]) -> tuple[dict[int, Table], dict[int, Table | None]]:
-    """Each member's shard, and its share of the test rows."""
+def _load(plan: Plan, members: Sequence[int]) -> dict[int, Shard]:
+    """What each member is given to work on."""
     config = plan.config
 
-    def load() -> tuple[dict[int, Table], dict[int, Table | None]]:
+    def load() -> dict[int, Shard]:
         shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype, plan.table, plan.read)
-        return {m: shards.shard(m) for m in members}, {m: shards.held_out(m) for m in members}
+        return {m: Shard(shards.shard(m), shards.held_out(m)) for m in members}
 
-    return _fitting("the data", load)
-
-
-def _fitting(what: str, make: Callable[[], T]) -> T:
-    """What ``make`` makes; where memory does not suffice, a sentence about ``what``."""
-    try:
-        return make()
-    except MemoryError as error:
-        raise ConfigError(f"{what} cannot be held in memory: {error or 'there is no room'}") from error
+    return fitting("the data", load)
 
 
-def _samples(tables: Mapping[int, Table]) -> int:
-    return sum(table.samples for table in tables.values())
+def _value_of(plan: Plan, total: int, workers: Sequence[int], theta: np.ndarray) -> float:
+    """The sum of f_m(theta) over these workers, from shards loaded here."""
+    built = build(plan.config, plan.problem, _load(plan, workers), total, "the server", checks=False)
+    return sum(float(problem.value(theta)) for problem in built.values())
 
 
-def _is_sparse(tables: Mapping[int, Table]) -> bool:
-    return any(isinstance(table.features, CSR) for table in tables.values())
+def _samples(shards: Mapping[int, Shard]) -> int:
+    return sum(shard.rows.samples for shard in shards.values())
 
 
-def _build(plan: Plan, tables: Mapping[int, Table], total: int, where: str) -> dict[int, Problem]:
-    """f_m for each table; a user's own class is checked on the first. What its code raises is headed by the worker."""
-    config = plan.config
-    kind = plan.problem or config.problem.kind
-    built: dict[int, Problem] = {}
-    for m, table in tables.items():
-        try:
-            share = Share(m, config.workers, total)
-            problem = _made(config, kind, table, share)
-            if kind not in problems.PROBLEMS and not built:
-                check_problem(problem, np.random.default_rng(0), config.problem.dtype)
-        except (ConfigError, IncompatibleParts):
-            raise
-        except (Exception, SystemExit) as error:
-            header = f"### worker {m} of {config.workers}, {where}, round 0"
-            raise WorkerFailed(f"{header}\n{traceback.format_exc()}") from error
-        _check_needs(config, problem)
-        built[m] = problem
-    return built
-
-
-def _made(config: RunConfig, kind: Any, table: Table, share: Share) -> Problem:
-    """One worker's problem; refused where theta, a gradient and their sum are more than the machine holds."""
-    dtype, options = config.problem.dtype, config.problem.options
-    named = f"problem `{config.problem.kind}`"
-    problem = _fitting(named, lambda: problems.build(kind, table, share, dtype, options))
-    check_room(3 * np.dtype(dtype).itemsize * int(problem.dim), f"{named}: theta of {problem.dim} numbers")
-    return problem
-
-
-def _check_needs(config: RunConfig, problem: Problem) -> None:
-    """Refuses local work, or test rows, for which the problem lacks a method."""
-    if config.data.test is not None and not hasattr(problem, "score"):
-        raise IncompatibleParts(
-            f"`data.test` cannot be used with problem `{config.problem.kind}`, because that has no method `score`"
-        )
-    work = config.algorithm.work
-    if getattr(problem, "endless", False) and getattr(work, "draw", None) == "epoch":
-        raise IncompatibleParts(
-            f"work `{config.algorithm.name('work')}` with `draw: epoch` cannot be used with problem "
-            f"`{config.problem.kind}`, because its samples have no end: set `draw: replace`"
-        )
-    missing = [name for name in work.needs if not hasattr(problem, name)]
-    if missing:
-        raise IncompatibleParts(
-            f"work `{config.algorithm.name('work')}` cannot be used with problem `{config.problem.kind}`, because that "
-            f"has no method `{missing[0]}`"
-        )
-
-
-def _workers(
-    config: RunConfig, mine: Mapping[int, Problem], held_out: Mapping[int, Table | None], facts: Facts
-) -> list[Worker]:
-    dtype, seed = np.dtype(config.problem.dtype), config.seed
-    weights = config.algorithm.aggregator.weights(facts.shards)
-
-    def worker(m: int, problem: Problem) -> Worker:
-        test = held_out[m]
-
-        def initial() -> np.ndarray:
-            return problem.initial(generator(seed, INITIAL))
-
-        def score(theta: np.ndarray) -> tuple[float, int, int]:
-            return *problem.score(theta, test), test.samples
-
-        aside = Aside(initial if m == 0 and hasattr(problem, "initial") else None, score if test is not None else None)
-        rng = generator(seed, WORK, m)
-        return Worker(m, config.workers, config.algorithm, problem, dtype, rng, aside, weights[m])
-
-    return [worker(m, problem) for m, problem in mine.items()]
-
-
-def _facts(mine: Mapping[int, Problem]) -> dict[str, Any]:
-    return {
-        "tensors": [tensors_of(problem) for problem in mine.values()],
-        "samples": [(m, int(problem.samples)) for m, problem in mine.items()],
-        "methods": [[name for name in METHODS if hasattr(problem, name)] for problem in mine.values()],
-    }
-
-
-def _check_theta(plan: Plan, facts: Facts) -> None:
-    theta = plan.theta
-    if theta is None:
-        return
-    if theta.shape != (facts.dim,) or theta.dtype.kind not in "fiu":
-        raise ConfigError(
-            f"the first theta has shape {theta.shape} and dtype {theta.dtype}; expected ({facts.dim},) numbers"
-        )
-    if not np.isfinite(theta).all():
-        raise ConfigError("the first theta holds NaN or infinity")
-
-
-def _common_facts(described: Sequence[Mapping[str, Any]]) -> Facts:
-    """What the problems of all ranks have in common; ranks without workers tell nothing."""
-    described = [one for one in described if one["tensors"]]
-    found = {json.dumps(tensors): tensors for one in described for tensors in one["tensors"]}
-    if len(found) != 1:
-        dims = sorted(sum(math.prod(shape) for _, shape in tensors) for tensors in found.values())
-        raise ConfigError(
-            f"all workers must have the same theta, found dimensions {', '.join(map(str, dims))} or other tensors"
-        )
-    tensors = tuple((name, tuple(shape)) for name, shape in next(iter(found.values())))
-    methods = set(METHODS).intersection(*(names for one in described for names in one["methods"]))
-    shards = tuple(samples for _, samples in sorted(tuple(own) for one in described for own in one["samples"]))
-    return Facts(tensors, shards, tuple(name for name in METHODS if name in methods))
+def _is_sparse(shards: Mapping[int, Shard]) -> bool:
+    return any(isinstance(shard.rows.features, CSR) for shard in shards.values())
 
 
 def _sizes(config: RunConfig, facts: Facts) -> tuple[int, np.dtype, int]:

@@ -6,6 +6,7 @@ each of which has a folder of its own in it, and ``uploads.npy`` stands for ``up
 """
 
 import datetime
+import errno
 import itertools
 import json
 import os
@@ -22,9 +23,12 @@ import numpy as np
 import psopt
 from psopt.config import yaml_source
 from psopt.errors import ConfigError
+from psopt.runs.occupancy import occupant
 from psopt.runs.trace import packed, read_uploads
+from psopt.runs.writing import unwritable, writing
 
 SCHEMA = 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.npy", "summary.json")
 
 
@@ -47,7 +51,7 @@ def check_free(folder: Path) -> None:
     """Raises `ConfigError` when the folder holds a run already, or cannot be a folder."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file, not a folder")
-    held = [name for name in (*FILES, "table.json") if (folder / name).exists()]
+    held = [name for name in (*FILES, "checkpoints", "table.json") if (folder / name).exists()]
     if held == ["table.json"]:
         raise ConfigError(f"--out {folder} already holds a table of runs: choose another folder")
     if held:
@@ -67,7 +71,28 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
     except FileExistsError:
         raise ConfigError(f"--out {folder} already holds a run: choose another folder") from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise unwritable(folder, error) from None
         raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
+
+
+def reopen(folder: Path, config_yaml: str, manifest: dict[str, Any], **place: int) -> dict[str, Any]:
+    """Makes the folder that of a run under way again; returns its manifest.
+
+    That is the one the run began with. ``resumed`` in it lists each time that the run went on: from which ``place``,
+    and with what. What was said of an end is removed.
+    """
+    try:
+        first = json.loads((folder / "manifest.json").read_text())
+        first.setdefault("resumed", []).append({**place, **manifest})
+    except (ValueError, AttributeError, OSError) as error:
+        raise ConfigError(f"{folder / 'manifest.json'} is missing or broken: {error}") from None
+    with writing(folder):
+        for name in ("summary.json", "theta.npy"):
+            (folder / name).unlink(missing_ok=True)
+        write_text(folder / "config.yaml", config_yaml)
+        write_json(folder / "manifest.json", first)
+    return {**first, "ranks": manifest["ranks"], "hosts": manifest["hosts"]}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,8 +103,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def manifest(config_sha256: str, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:
@@ -171,10 +200,11 @@ def _may_miss(name: str) -> bool:
 def write_run(folder: Path, run: Run) -> None:
     """Writes a run that was kept in memory."""
     create(folder, yaml_source.dump(run.config), run.manifest)
-    write_trace(folder, run.trace)
-    (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
-    np.save(folder / "theta.npy", run.theta)
-    write_json(folder / "summary.json", run.summary)
+    with writing(folder):
+        write_trace(folder, run.trace)
+        (folder / "uploads.bin").write_bytes(packed(run.uploads).tobytes())
+        np.save(folder / "theta.npy", run.theta)
+        write_json(folder / "summary.json", run.summary)
 
 
 def write_trace(folder: Path, trace: dict[str, np.ndarray]) -> None:
@@ -238,7 +268,8 @@ class Held(Enum):
     NOTHING = "missing"
     FINISHED = "ok"
     FAILED = "failed"
-    UNFINISHED = "unfinished"  # interrupted, cut off, or still going on: the folder does not tell which
+    UNFINISHED = "unfinished"  # interrupted, or cut off
+    RUNNING = "running"
     ANOTHER = "another run"
 
 
@@ -249,6 +280,8 @@ def held(folder: Path, config_sha256: str) -> Held:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file, not a folder")
     config = folder / "config.yaml"
+    if occupant(folder) is not None:
+        return Held.RUNNING
     if (folder / "summary.json").is_file():
         summary = read_summary(folder)
         if summary["config_sha256"] != config_sha256:
@@ -269,6 +302,8 @@ def is_done(folder: Path, config_sha256: str) -> bool:
     A run of it that failed or was cut off is moved aside, to be made again. Raises `ConfigError` for another's run.
     """
     found = held(folder, config_sha256)
+    if found is Held.RUNNING:
+        raise ConfigError(f"{folder} is being written by {occupant(folder) or 'another run'}: wait for it to end")
     if found is Held.ANOTHER:
         raise ConfigError(
             f"{folder} already holds a run of another config: choose another --out, or move that folder away"

@@ -187,6 +187,7 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
         *([("local steps", count(summary["local_steps"]))] if summary["local_steps"] != summary["rounds"] else []),
         ("objective", _measured(summary, "objective", ".12g")),
         ("gap to f*", _measured(summary, "gap", ".3e")),
+        *_of_the_lost(summary),
         *([("test accuracy", accuracy)] if accuracy != "-" else []),
         (
             "uploads",
@@ -205,6 +206,15 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def _of_the_lost(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who was lost, and the objective and the gap with their parts; nothing where nobody was."""
+    if not summary.get("lost"):
+        return []
+    who = ", ".join(f"worker {one['worker']} (round {one['round']})" for one in summary["lost"])
+    rows = [("lost", who), ("objective with the lost", _measured(summary, "objective_full", ".12g"))]
+    return [*rows, ("gap with the lost", _measured(summary, "gap_full", ".3e"))]
 
 
 def count(value: float) -> str:

@@ -50,9 +50,9 @@ def reference_optimum(transport: Transport, dim: int, methods: Sequence[str]) ->
     return newton(value_and_gradient, hessian, dim)[1]
 
 
-def objectives(transport: Transport, k: int, theta: np.ndarray, soon: bool) -> list[float]:
-    """f_m(theta) for every m, in worker order; F is their sum."""
-    return [answer.value for answer in transport.evaluate(Evaluate(k, What.OBJECTIVE, soon, theta))]
+def objectives(transport: Transport, k: int, theta: np.ndarray, soon: bool) -> dict[int, float]:
+    """f_m(theta) for every m that is left, in worker order; F is their sum."""
+    return {answer.worker: answer.value for answer in transport.evaluate(Evaluate(k, What.OBJECTIVE, soon, theta))}
 
 
 def initial_theta(transport: Transport, dim: int, dtype: np.dtype) -> np.ndarray:
@@ -64,9 +64,11 @@ def initial_theta(transport: Transport, dim: int, dtype: np.dtype) -> np.ndarray
 
 
 def test_score(transport: Transport, k: int, theta: np.ndarray) -> tuple[float, float]:
-    """Mean loss, and share predicted right, of all test rows."""
+    """Mean loss, and share predicted right, of all test rows that the workers left hold."""
     answers = transport.evaluate(Evaluate(k, What.SCORE, False, theta))
     right, rows = (sum(int(answer.vector[i]) for answer in answers) for i in (0, 1))
+    if not rows:
+        raise ConfigError(f"after round {k} no worker is left that holds test rows")
     return sum(answer.value for answer in answers) / rows, right / rows
 
 

@@ -7,7 +7,7 @@ runs. Replicas are dealt to the ranks in waves of one a rank; after each wave ra
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -17,10 +17,10 @@ import numpy as np
 
 from psopt.config import RunConfig
 from psopt.data import reading_once
-from psopt.errors import PsoptError
+from psopt.errors import CannotWrite, PsoptError
 from psopt.runs import folder as run_folder
-from psopt.runs.agreement import agreed, attempted, raise_told
-from psopt.runs.folder import Run
+from psopt.runs.agreement import agreed, attempted, decided, raise_told
+from psopt.runs.folder import Held, Run
 from psopt.runs.progress import Progress
 from psopt.runs.trace import packed, unpacked
 
@@ -44,22 +44,25 @@ def run_replicas(
     first = link is None or link.rank == 0
     ranks, rank = (1, 0) if link is None else (link.size, link.rank)
     began = perf_counter()
-    manifest = _create(plan, link)
+    before = _made_before(plan, link)
+    manifest = _create(plan, link, len(before))
     progress = Progress(config.workers, quiet=plan.quiet or not first)
-    progress.say(f"psopt: {config.name}: {config.repeat} replicas on {ranks} rank{'s' * (ranks > 1)}")
-    plan = replace(plan, read=reading_once())
-    done: list[Run] = []
+    already = f", of which {len(before)} are done" * bool(before)
+    progress.say(f"psopt: {config.name}: {config.repeat} replicas on {ranks} rank{'s' * (ranks > 1)}{already}")
+    plan = replace(plan, read=reading_once(), again=False)
+    done = before
     try:
         compile_s = _prepared(plan, link, prepare)
-        for start in range(0, config.repeat, ranks):
-            runs, failure = _wave(plan, link, start + rank, one)
+        missing = [number for number in range(config.repeat) if number not in done]
+        for wave in (missing[at : at + ranks] for at in range(0, len(missing), ranks)):
+            runs, failure = _wave(plan, link, wave, rank, one)
             for number, run in runs.items():
                 if first and plan.folder:
                     run_folder.write_run(_folder(plan.folder, number, config.repeat), run)
-                done.append(run)
+                done[number] = run
             raise_told(failure)
             progress.tally(len(done), config.repeat, "replicas")
-        mean = mean_run(config, done, manifest)
+        mean = mean_run(config, [done[number] for number in sorted(done)], manifest)
         mean.summary.update(wall_s=perf_counter() - began - compile_s, compile_s=compile_s)
         if first:
             progress.judge(mean.trace["objective"], np.dtype(config.problem.dtype))
@@ -68,10 +71,11 @@ def run_replicas(
             mean = replace(mean, folder=plan.folder)
         return mean
     except KeyboardInterrupt:
-        _write_end(plan, first, done, "stopped", "interrupted")
+        _write_end(plan, first, done, "stopped", "interrupted", progress)
         raise
     except BaseException as error:
-        _write_end(plan, first, done, f"failed: {(str(error) or type(error).__name__).splitlines()[0]}", None)
+        status = f"failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+        _write_end(plan, first, done, status, None, None if isinstance(error, CannotWrite) else progress)
         raise
     finally:
         progress.close()
@@ -82,7 +86,25 @@ def replica_config(config: RunConfig, number: int) -> RunConfig:
     return replace(config, repeat=1, seed=config.seed + number)
 
 
-def _create(plan: "Plan", link: "Link | None") -> dict[str, Any]:
+def _made_before(plan: "Plan", link: "Link | None") -> dict[int, Run]:
+    """The replicas that the folder of a run that goes on holds, by number, on all ranks."""
+    config = plan.config
+    if not plan.again:
+        return {}
+
+    def look() -> dict[str, Any]:
+        found = {}
+        for number in range(config.repeat):
+            folder = _folder(plan.folder, number, config.repeat)
+            if run_folder.held(folder, replica_config(config, number).sha256()) is Held.FINISHED:
+                found[str(number)] = _told(run_folder.load_run(folder))
+        return found
+
+    told = look() if link is None else decided(link, config.timeouts.start_s, look)
+    return {int(number): _read(one, config, int(number)) for number, one in told.items()}
+
+
+def _create(plan: "Plan", link: "Link | None", done: int) -> dict[str, Any]:
     """The folder, on rank 0, and what is known before the runs."""
     config, ranks, hosts, mpi = plan.config, 1, [], None
     if link is not None:
@@ -92,15 +114,15 @@ def _create(plan: "Plan", link: "Link | None") -> dict[str, Any]:
         hosts = link.gather(link.host, config.timeouts.start_s)
     manifest = run_folder.manifest(config.sha256(), ranks, hosts, mpi)
 
-    def create() -> None:
-        if plan.folder and (link is None or link.rank == 0):
-            run_folder.create(plan.folder, config.to_yaml(), manifest)
+    def create() -> dict[str, Any]:
+        if plan.folder is None or (link is not None and link.rank):
+            return manifest
+        if plan.again:
+            return run_folder.reopen(plan.folder, config.to_yaml(), manifest, replicas=done)
+        run_folder.create(plan.folder, config.to_yaml(), manifest)
+        return manifest
 
-    if link is None:
-        create()
-    else:
-        agreed(link, config.timeouts.start_s, create)
-    return manifest
+    return create() if link is None else agreed(link, config.timeouts.start_s, create)
 
 
 def _prepared(plan: "Plan", link: "Link | None", prepare: Callable[["Plan"], float]) -> float:
@@ -111,16 +133,18 @@ def _prepared(plan: "Plan", link: "Link | None", prepare: Callable[["Plan"], flo
 
 
 def _wave(
-    plan: "Plan", link: "Link | None", number: int, one: Callable[["Plan"], Run]
+    plan: "Plan", link: "Link | None", wave: Sequence[int], rank: int, one: Callable[["Plan"], Run]
 ) -> tuple[dict[int, Run], list[str] | None]:
-    """One replica a rank; this one's has that number, and there is none beyond the last. Returns those that came to
-    their end, by number, and the first failure, on all ranks.
+    """One replica a rank, as far as the wave goes. Returns those that came to their end, by number, and the first
+    failure, on all ranks.
     """
     config = plan.config
-    made = replace(plan, config=replica_config(config, number), folder=None, quiet=True, warns=False)
+    number = wave[rank] if rank < len(wave) else None
+    if number is not None:
+        made = replace(plan, config=replica_config(config, number), folder=None, quiet=True, warns=False)
 
     def own() -> Run | None:
-        if number >= config.repeat:
+        if number is None:
             return None
         try:
             return one(made)
@@ -132,9 +156,8 @@ def _wave(
         return {number: own()}, None
     run, failure = attempted(link, own)
     everyones = link.gather([None if run is None else _told(run), failure], config.timeouts.replica_s)
-    numbered = list(enumerate(everyones, number - link.rank))
-    runs = {i: _read(found, config, i) for i, (found, _) in numbered if found}
-    return runs, next((failure for _, (_, failure) in numbered if failure), None)
+    runs = {i: _read(found, config, i) for i, (found, _) in zip(wave, everyones, strict=False) if found}
+    return runs, next((failure for _, failure in everyones if failure), None)
 
 
 def _told(run: Run) -> dict[str, Any]:
@@ -229,14 +252,19 @@ def _folder(out: Path, number: int, repeat: int) -> Path:
 
 
 def _write_mean(out: Path, mean: Run) -> None:
-    run_folder.write_trace(out, mean.trace)
-    np.save(out / "theta.npy", mean.theta)
-    np.save(out / "uploads.npy", mean.uploads)
-    run_folder.write_json(out / "summary.json", mean.summary)
+    with run_folder.writing(out):
+        run_folder.write_trace(out, mean.trace)
+        np.save(out / "theta.npy", mean.theta)
+        np.save(out / "uploads.npy", mean.uploads)
+        run_folder.write_json(out / "summary.json", mean.summary)
 
 
-def _write_end(plan: "Plan", first: bool, done: Sequence[Run], status: str, reason: str | None) -> None:
-    """What is to be said of a run that did not come to its end; the replicas that are done stay."""
+def _write_end(
+    plan: "Plan", first: bool, done: Mapping[int, Run], status: str, reason: str | None, progress: Progress | None
+) -> None:
+    """What is to be said of a run that did not come to its end; the replicas that are done stay. ``progress`` tells
+    when that cannot be written, unless this is the error that ended the run.
+    """
     if not (first and plan.folder and (plan.folder / "config.yaml").is_file()):
         return
     config = plan.config
@@ -249,4 +277,9 @@ def _write_end(plan: "Plan", first: bool, done: Sequence[Run], status: str, reas
         "replicas_done": len(done),
         "config_sha256": config.sha256(),
     }
-    run_folder.write_json(plan.folder / "summary.json", said)
+    try:
+        with run_folder.writing(plan.folder):
+            run_folder.write_json(plan.folder / "summary.json", said)
+    except CannotWrite as error:
+        if progress:
+            progress.warn(str(error))

@@ -4,7 +4,6 @@ The error is F - f* at the end, averaged over repetitions; a speed-up is the sin
 averaged iterate. (The authors plot medians over iterations instead, which about halves each value of `speedup`.)
 """
 
-import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,10 @@ from psopt.data import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share
 from psopt.runs.agreement import decided
-from psopt.runs.experiment import Plan, run
-from psopt.runs.folder import Run, is_done, load_run, write_json
+from psopt.runs.experiment import run
+from psopt.runs.folder import Run, load_run, write_json
 from psopt.runs.local_experiments import SINGLE, Wanted, cells, config_of, folder_name, published
+from psopt.runs.resume import plan_for
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
@@ -68,8 +68,8 @@ class Found:
 def reproduce(link: "Link", wanted: Wanted, out: Path) -> dict[str, Any]:
     """Runs all of ``wanted`` on the ranks of the link; returns (rank 0: also writes) ``table.json``.
 
-    A run that ``out`` holds already, finished and of the same config, is not run again; one that failed or was cut off
-    is moved aside and made again.
+    A run that ``out`` holds already, finished and of the same config, is not run again; one that was cut off goes on,
+    and one that failed is moved aside and made again.
     """
     decided(link, DECIDE_S, lambda: _check_table(wanted, out))
     found: dict[tuple[str, int], Found] = {}
@@ -77,8 +77,8 @@ def reproduce(link: "Link", wanted: Wanted, out: Path) -> dict[str, Any]:
     for cell in cells(wanted):
         config = parse(config_of(wanted, cell))
         folder = out / folder_name(wanted, cell)
-        if not decided(link, DECIDE_S, functools.partial(is_done, folder, config.sha256())):
-            run(Plan(config, folder), link)
+        if (plan := plan_for(config, folder, link)) is not None:
+            run(plan, link)
         if link.rank == 0:
             key, more = (cell.plan, cell.workers), _found(config, load_run(folder))
             found[key] = found[key].with_more(more) if key in found else more

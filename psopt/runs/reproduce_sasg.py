@@ -6,7 +6,6 @@ dense coordinate, 64 a kept one (value and index). The seeds are the authors' nu
 own, so a seed's row is another draw of the same experiment.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psopt.config import parse
-from psopt.runs.agreement import decided
-from psopt.runs.experiment import Plan, run
-from psopt.runs.folder import Run, is_done, load_run, write_json
+from psopt.runs.experiment import run
+from psopt.runs.folder import Run, load_run, write_json
+from psopt.runs.resume import plan_for
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
@@ -43,16 +42,16 @@ def reproduce(
     link: "Link", data: str | None, methods: Sequence[str], seeds: Sequence[int], epochs: int, out: Path
 ) -> list[dict[str, Any]]:
     """Runs each method with each seed on the ranks of the link; returns (rank 0: also writes) the rows of
-    ``table.json``. A run that ``out`` holds already, finished and of the same config, is not run again; one that
-    failed or was cut off is moved aside and made again.
+    ``table.json``. A run that ``out`` holds already, finished and of the same config, is not run again; one that was
+    cut off goes on, and one that failed is moved aside and made again.
     """
     rows = []
     for seed in seeds:
         for method in methods:
             config = parse(_config(data, method, seed, epochs))
             folder = out / f"{method}-{seed}"
-            if not decided(link, 60.0, functools.partial(is_done, folder, config.sha256())):
-                run(Plan(config, folder), link)
+            if (plan := plan_for(config, folder, link)) is not None:
+                run(plan, link)
             if link.rank == 0:
                 rows.append(_row(load_run(folder), method, seed))
                 write_json(out / "table.json", {"schema": 1, "rows": rows})

@@ -6,16 +6,17 @@ A point that fails stops no other. A sweep that is started again runs only the p
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from psopt.config import parse
 from psopt.errors import ConfigError, IncompatibleParts, NotFinite, WorkerFailed
-from psopt.runs.experiment import Plan, simulate
-from psopt.runs.folder import Held, is_done, read_summary
+from psopt.runs.experiment import simulate
+from psopt.runs.folder import Held, read_summary
 from psopt.runs.grid import Point
 from psopt.runs.processes import ProcessDied, work_through
+from psopt.runs.resume import plan_for
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Failure:
 def run_points(points: Sequence[Point], processes: int) -> dict[int, str]:
     """Runs the points one after the other, or in several processes; returns the status of those that failed, by number.
 
-    A run that failed or was cut off before is moved aside first. Tells of each point when it has ended.
+    A run that was cut off before goes on, one that failed is moved aside first. Tells of each point when it has ended.
     """
     failed: dict[int, str] = {}
 
@@ -62,7 +63,7 @@ def done_before(points: Sequence[Point], held: Mapping[int, Held]) -> None:
 
 
 def settled(points: Sequence[Point], number: int) -> dict[str, Any]:
-    """What all ranks need to know of the point with that number, as a JSON value; its folder is free then, or done."""
+    """What all ranks need to know of the point with that number, as a JSON value."""
     if not 0 <= number < len(points):
         raise ConfigError(f"--point {number}: expected a number from 0 to {len(points) - 1}")
     point = points[number]
@@ -70,7 +71,6 @@ def settled(points: Sequence[Point], number: int) -> dict[str, Any]:
         "point": str(point),
         "config": point.config.resolved(),
         "folder": str(point.folder),
-        "done": is_done(point.folder, point.config.sha256()),
     }
 
 
@@ -82,9 +82,9 @@ def tell(sentence: str) -> None:
 def attempt(config: Mapping[str, Any], folder: Path) -> Failure | None:
     """One run into the folder; what keeps it from finishing is returned, not raised."""
     try:
-        plan = Plan(parse(config), folder, quiet=True)
-        if not is_done(folder, plan.config.sha256()):
-            simulate(plan)
+        plan = plan_for(parse(config), folder)
+        if plan is not None:
+            simulate(replace(plan, quiet=True))
     except (ConfigError, IncompatibleParts, NotFinite, WorkerFailed) as error:
         return Failure(str(error).strip() or type(error).__name__)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (one point's failure must not stop the others)

@@ -6,13 +6,29 @@ A transport carries messages and counts them in its ledger; it knows nothing of 
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Gt
 
 from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
 from psopt.errors import PsoptError
+
+SERVER = 0
+
+
+def rank_of(m: int, ranks: int) -> int:
+    """The rank worker m lives on."""
+    return 1 + m % (ranks - 1)
+
+
+def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
+    """The workers that live on a rank; none on the server's."""
+    return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
+
+
+if TYPE_CHECKING:
+    from psopt.transports.roll import Roll
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class Transport(Protocol):
     """The server's end. A worker that raised surfaces as `WorkerFailed` in whichever call is under way."""
 
     ledger: Ledger
+    roll: "Roll"
+    """Who is left of the workers; those who are lost are not asked, and no answer of theirs is handed over."""
     waited_s: float
     """Seconds spent in `exchange` and `evaluate` so far."""
     computed_s: float
@@ -48,11 +66,18 @@ class Transport(Protocol):
         ...
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        """Asks everyone, and returns the answers in worker order; vectors are the caller's to keep."""
+        """Asks everyone who is left, and returns the answers in worker order; vectors are the caller's to keep."""
         ...
 
     def idle(self) -> None:
         """A round in which nobody is asked; keeps those who wait from losing patience."""
+        ...
+
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str] | None:
+        """Lets every rank that hosts workers write its part of the checkpoint of round k, does ``own`` meanwhile, and
+        returns what each says of its part; nothing where the workers live in this process. None: there can be no
+        checkpoint of this round.
+        """
         ...
 
     def stop(self, k: int) -> None:

@@ -6,6 +6,7 @@ Answers arrive in worker order, or, disturbed, in an order drawn from a seed, as
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from psopt.core.messages import (
     HEADER_NBYTES,
     Broadcast,
     Evaluate,
+    Failure,
     Frame,
     Hello,
     Message,
@@ -25,8 +27,9 @@ from psopt.core.messages import (
     nbytes,
 )
 from psopt.core.worker import Worker
-from psopt.errors import WorkerFailed
-from psopt.transports.base import failure_header, what_failed
+from psopt.errors import WorkerFailed, WorkerLost
+from psopt.transports.base import what_failed
+from psopt.transports.roll import Roll, is_fatal, raised
 
 
 class InProcess:
@@ -40,6 +43,11 @@ class InProcess:
         Draws the order in which the answers of a round arrive.
     replica : Replica, optional
         What the lazy downlink needs at the workers' end.
+    handle : callable
+        What a worker does with a broadcast.
+
+    A worker whose call raises `WorkerLost`, or anything that is not the user's to mend, is lost where the run survives
+    that.
     """
 
     def __init__(
@@ -47,55 +55,69 @@ class InProcess:
         workers: Sequence[Worker],
         reorder: np.random.Generator | None = None,
         replica: Replica | None = None,
+        handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
     ) -> None:
         self.workers = list(workers)
         self.ledger = Ledger(len(self.workers))
+        self.roll = Roll(len(self.workers))
         self.waited_s = 0.0
         self.computed_s = 0.0
-        self._reorder, self._replica = reorder, replica
+        self._reorder, self._replica, self._handle = reorder, replica, handle
         self._round = 0
         size = HEADER_NBYTES + 8 * len(self.workers) + 16 * max(w.problem.dim for w in self.workers)
         self._down, self._up = (Frame(np.empty(size, dtype=np.uint8)) for _ in range(2))
 
     def hellos(self) -> list[Hello]:
-        return [self._upward(self._asked(worker, Worker.hello, worker)) for worker in self.workers]
+        return [self._upward(self._asked(worker, Worker.hello)) for worker in self.workers]
 
     def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
-        self.ledger.down(message, message.workers)
+        self.ledger.down(message, self.roll.asked if message.workers is None else message.workers)
         seen = self._downward(message)
         self._round = message.round
         if self._replica:
             seen = self._replica.expand(seen)
-        asked = range(len(self.workers)) if seen.workers is None else seen.workers
+        asked = self.roll.living if seen.workers is None else seen.workers
         for m in self._order(asked):
-            worker = self.workers[m]
-            receive(self._upward(self._asked(worker, Worker.handle, worker, seen)))
+            answer = self._asked(self.workers[m], self._handle, seen)
+            if answer is not None:
+                receive(self._upward(answer))
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        self.ledger.down(message, None)
+        self.ledger.down(message, self.roll.asked)
         seen = self._downward(message)
         answers = []
-        for worker in self.workers:
-            answer = self._upward(self._asked(worker, Worker.evaluate, worker, seen))
-            answers.append(answer._replace(vector=answer.vector.copy()))
+        for m in self.roll.living:
+            told = self._asked(self.workers[m], Worker.evaluate, seen)
+            if told is not None:
+                answer = self._upward(told)
+                answers.append(answer._replace(vector=answer.vector.copy()))
         return answers
 
     def idle(self) -> None:
         return None
 
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
+        own()
+        return {}
+
     def stop(self, k: int) -> None:
-        self.ledger.down(Stop(k), None)
+        self.ledger.down(Stop(k), self.roll.asked)
 
     def _order(self, asked: Sequence[int]) -> Sequence[int]:
         return asked if self._reorder is None else self._reorder.permutation(asked)
 
-    def _asked(self, worker: Worker, call: Callable[..., Message], *arguments: object) -> Message:
+    def _asked(self, worker: Worker, call: Callable[..., Message], *arguments: object) -> Message | None:
+        """The worker's answer; None when it is lost now."""
         start = time.perf_counter()
         try:
-            return call(*arguments)
+            return call(worker, *arguments)
         except (Exception, SystemExit) as error:
-            header = failure_header(worker.m, len(self.workers), 0, socket.gethostname(), self._round)
-            raise WorkerFailed(f"{header}\n{what_failed(error)}") from error
+            failure = Failure(worker.m, self._round, 0, socket.gethostname(), what_failed(error), is_fatal(error))
+            loss = raised(failure, [worker.m], len(self.workers))
+            if failure.fatal or not self.roll.survives:
+                raise WorkerFailed(loss.account) from error
+            self.roll.strike(replace(loss, why=str(error), account="") if isinstance(error, WorkerLost) else loss)
+            return None
         finally:
             seconds = time.perf_counter() - start
             self.waited_s += seconds

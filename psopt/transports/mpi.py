@@ -20,24 +20,14 @@ mpi4py.rc.thread_level = "serialized"
 from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
 
 from psopt.core.messages import HEADER_NBYTES  # noqa: E402
-from psopt.errors import ConfigError, ProtocolError  # noqa: E402
+from psopt.errors import ConfigError, DeadlinePassed, WorkerFailed  # noqa: E402
+from psopt.transports.base import SERVER  # noqa: E402
 from psopt.transports.waiting import done_within, sleep_precisely  # noqa: E402
 
-SERVER = 0
 LARGEST_NBYTES = 2**31 - 1
 FORWARDING_S = 0.2
 JOIN_S = 60.0
 PERSISTENT_COLLECTIVES = MPI.VERSION >= 4
-
-
-def rank_of(m: int, ranks: int) -> int:
-    """The rank worker m lives on."""
-    return 1 + m % (ranks - 1)
-
-
-def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
-    """The workers that live on a rank; none on the server's."""
-    return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
 
 
 class Link:
@@ -101,8 +91,15 @@ class Link:
         return _Repeated(lambda: self.comm.Ibcast(target, root=SERVER))
 
     def _wait(self, request: Any, timeout_s: float) -> None:
-        if not done_within(timeout_s, request.Test):
-            raise ProtocolError(
+        try:
+            done = done_within(timeout_s, request.Test)
+        except MPI.Exception as error:  # only where ranks outlive each other
+            raise WorkerFailed(
+                f"rank {self.rank} on {self.host}: a rank was lost in the set-up, before any `failure.policy` holds: "
+                f"{error}"
+            ) from None
+        if not done:
+            raise DeadlinePassed(
                 f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s"
             )
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from psopt import signals
 from psopt.core.ledger import Ledger
 from psopt.core.messages import (
     HEADER_NBYTES,
@@ -21,6 +22,7 @@ from psopt.core.messages import (
     KeepAlive,
     Kind,
     Message,
+    Save,
     Skip,
     Stop,
     Upload,
@@ -30,11 +32,13 @@ from psopt.core.messages import (
     nbytes,
 )
 from psopt.errors import WorkerFailed
-from psopt.transports.base import Timeouts, failure_header
-from psopt.transports.mpi import MPI, SERVER, Link, answer_nbytes, check_changes_size, check_size, hosted_by, rank_of
+from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
+from psopt.transports.mpi import MPI, Link, answer_nbytes, check_changes_size, check_size
+from psopt.transports.roll import Roll
 from psopt.transports.waiting import Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
+SAVED_NBYTES = 1 << 14
 
 
 class ServerEnd:
@@ -70,6 +74,7 @@ class ServerEnd:
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
+        self.roll = Roll(workers)
         self.waited_s = 0.0
         self.computed_s = 0.0
         self._comm, self._ranks, self._hosts = link.comm, link.size, hosts
@@ -87,7 +92,7 @@ class ServerEnd:
         room = answer_nbytes(payload_nbytes, dim)
         self._slots = [Frame(np.empty(room, dtype=np.uint8)) for _ in range(workers)]
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
-        self._failure_request = self._comm.Irecv([self._failure.buffer, MPI.BYTE], MPI.ANY_SOURCE, Kind.FAILURE)
+        self._failure_request = self._listen()
         self._standing = self._receives(self._slots, Kind.BROADCAST)
         self._standing_values = self._receives(self._slots, Kind.EVALUATE)
         self._keep_alive = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
@@ -118,6 +123,32 @@ class ServerEnd:
 
     def idle(self) -> None:
         self._keep_alive_idle()
+
+    def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
+        """Point to point, and on the wire's account alone."""
+        homes = sorted(set(self._home))
+        frames = [Frame(np.empty(SAVED_NBYTES, dtype=np.uint8)) for _ in homes]
+        pairs = zip(frames, homes, strict=True)
+        receives = [self._comm.Irecv([frame.buffer, MPI.BYTE], rank, Kind.SAVE) for frame, rank in pairs]
+        question = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
+        question.write(Save(k))
+        sending = [self._comm.Isend([question.buffer, MPI.BYTE], rank, Kind.BROADCAST) for rank in homes]
+        self.ledger.wire.down(HEADER_NBYTES, len(homes))
+        own()
+        said = {}
+        patience = Patience(self._timeouts.round_s)
+        while len(said) < len(homes):
+            for i in MPI.Request.Testsome(receives) or ():
+                answer = frames[i].read()
+                self.ledger.wire.up(frames[i].nbytes)
+                said[answer.rank] = answer.text
+            self._hear_unasked()
+            self._keep_alive_idle()
+            if len(said) < len(homes) and not patience.pause():
+                self._give_up({m for m, rank in enumerate(self._home) if rank not in said})
+        for request in sending:
+            self._complete(request)
+        return said
 
     def stop(self, k: int) -> None:
         sending = self._send(Stop(k), None)
@@ -210,8 +241,8 @@ class ServerEnd:
             done = testsome(receives)
             if not done:
                 looks += 1
-                if looks & 15 == 0 and self._failure_request.Test():  # a failed worker's answer stays away: no hurry
-                    self._raise_failure(self._failure.read())
+                if looks & 15 == 0:  # a failed worker's answer stays away: no hurry
+                    self._hear_unasked()
                 if patience.resting:
                     self._keep_alive_idle()
                 if not patience.pause():
@@ -230,9 +261,20 @@ class ServerEnd:
         self.waited_s += time.perf_counter() - patience.began
         self.computed_s += max(worked_s)
 
-    def _raise_failure(self, failure: Failure) -> NoReturn:
-        header = failure_header(failure.worker, self._workers, failure.rank, failure.host, failure.round)
-        raise WorkerFailed(f"{header}\n{failure.text}")
+    def _hear_unasked(self) -> None:
+        """What a rank says of itself: that it has failed, which is raised, or that it was asked to end the run."""
+        if not self._failure_request.Test():
+            return
+        said = self._failure.read()
+        if type(said) is Failure:
+            header = failure_header(said.worker, self._workers, said.rank, said.host, said.round)
+            raise WorkerFailed(f"{header}\n{said.text}")
+        signals.ask()
+        self._failure_request = self._listen()
+
+    def _listen(self) -> Any:
+        """The receive for what comes unasked, from anybody."""
+        return self._comm.Irecv([self._failure.buffer, MPI.BYTE], MPI.ANY_SOURCE, Kind.FAILURE)
 
     def _complete(self, request: Any) -> None:
         timeout_s = self._timeouts.round_s

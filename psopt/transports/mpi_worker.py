@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from psopt import signals
 from psopt.core.downlink import Replica
 from psopt.core.messages import (
     HEADER_NBYTES,
@@ -17,17 +18,23 @@ from psopt.core.messages import (
     Evaluate,
     Failure,
     Frame,
+    Interrupt,
     Kind,
     Message,
+    Save,
+    Saved,
+    Skip,
     Stop,
+    Upload,
     Value,
     mask_nbytes,
     nbytes,
 )
 from psopt.core.worker import Worker
-from psopt.errors import ProtocolError
-from psopt.transports.base import Timeouts, what_failed
-from psopt.transports.mpi import MPI, SERVER, Link, answer_nbytes, check_size
+from psopt.errors import DeadlinePassed
+from psopt.transports.base import SERVER, Timeouts, what_failed
+from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
+from psopt.transports.roll import is_fatal
 from psopt.transports.waiting import Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
@@ -52,6 +59,12 @@ class WorkerEnd:
     timeouts : Timeouts
     replica : Replica, optional
         What the lazy downlink needs at this end.
+    save : callable, optional
+        Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
+    handle : callable
+        What a worker does with a broadcast.
+    collective : bool
+        Whether messages for everyone come by a collective; else all come point to point.
     """
 
     def __init__(
@@ -64,31 +77,38 @@ class WorkerEnd:
         payload_nbytes: int,
         timeouts: Timeouts,
         replica: Replica | None = None,
+        save: Callable[[int], str] | None = None,
+        handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
+        collective: bool = True,
     ) -> None:
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
-        self._replica = replica
-        collective = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
-        single = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers))
-        self._frames = [Frame(np.empty(size, dtype=np.uint8)) for size in (collective, single)]
-        self._receives = [
-            link.standing_broadcast(self._frames[COLLECTIVE].buffer),
-            self._comm.Recv_init([self._frames[SINGLE].buffer, MPI.BYTE], SERVER, MPI.ANY_TAG),
-        ]
+        self._replica, self._save, self._handle = replica, save, handle
+        single = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers)), dtype=np.uint8))
+        self._frames = {SINGLE: single}
+        self._receives = {}
+        if collective:
+            size = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
+            self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
+            self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
+        self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         room = answer_nbytes(payload_nbytes, dim)
         self._outboxes = {m: _Outbox(self._comm, room) for m in self._workers}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
-        self._channel = COLLECTIVE
+        self._channel = COLLECTIVE if collective else SINGLE
         self._round = 0
         self._at_work = -1
+        self._passed_on = False
 
     def serve(self) -> None:
         """Answers until the server stops the run. An exception of a worker is reported to the server, then raised."""
         try:
             self._serve()
+        except DeadlinePassed:
+            raise  # a silent server hears no report
         except (Exception, SystemExit) as error:
-            self._report(what_failed(error))
+            self._report(error)
             raise
 
     def _serve(self) -> None:
@@ -96,7 +116,7 @@ class WorkerEnd:
             self._at_work = worker.m
             self._send(worker.hello(), Kind.HELLO)
         self._at_work = -1
-        for receive in self._receives:
+        for receive in self._receives.values():
             receive.Start()
         while True:
             channel = self._channel = self._next()
@@ -110,9 +130,11 @@ class WorkerEnd:
                 asked = self._workers
                 if message.workers is not None:
                     asked = [m for m in message.workers.tolist() if m in self._workers]
-                self._answer(asked, Worker.handle, message, Kind.BROADCAST)
+                self._answer(asked, self._handle, message, Kind.BROADCAST)
             elif kind is Evaluate:
                 self._answer(self._workers, Worker.evaluate, message, Kind.EVALUATE)
+            elif kind is Save:
+                self._tell(Saved(self._link.rank, message.round, self._save(message.round)), Kind.SAVE)
             elif kind is Stop:
                 return self._leave()
             self._receives[channel].Start()  # only now: the message, a view of its buffer, has been dealt with
@@ -127,12 +149,12 @@ class WorkerEnd:
         buffer[:HEADER_NBYTES] = head.buffer
         request = self._comm.Ibcast([buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)
         if not done_within(self._timeouts.idle_s, request.Test):
-            raise ProtocolError(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
+            raise DeadlinePassed(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
         return self._whole.read(size)
 
     def _leave(self) -> None:
         """Frees every standing request; the channel that `Stop` came by is the one that has nothing under way."""
-        collective, single = self._receives
+        collective, single = self._receives[COLLECTIVE], self._receives[SINGLE]
         single.Cancel()
         single.Wait()
         for outbox in self._outboxes.values():
@@ -159,13 +181,16 @@ class WorkerEnd:
         if test():
             return likely
         patience = Patience(self._timeouts.idle_s)
+        self._pass_on()
         looks = 0
         while True:
             looks += 1
             if looks & 3 == 0 and test_other():
                 return other
+            if patience.resting:
+                self._pass_on()
             if not patience.pause():
-                raise ProtocolError(
+                raise DeadlinePassed(
                     f"rank {self._link.rank} on {self._link.host} had no word from the server for "
                     f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
                 )
@@ -179,15 +204,29 @@ class WorkerEnd:
             self._complete(outbox)
         outbox.send(message, question)
 
+    def _pass_on(self) -> None:
+        """Tells the server, once, when this rank was asked to end."""
+        if signals.asked() and not self._passed_on:
+            self._passed_on = True
+            self._tell(Interrupt(self._link.rank), Kind.FAILURE)
+
+    def _tell(self, message: Saved | Interrupt, tag: Kind) -> None:
+        """Sends what is none of the workers' answers, and waits until it has left."""
+        outbox = _Outbox(self._comm, nbytes(message))
+        outbox.send(message, tag)
+        self._complete(outbox)
+        outbox.free()
+
     def _complete(self, outbox: "_Outbox") -> None:
         timeout_s = self._timeouts.round_s
         if not done_within(timeout_s, outbox.empty):
-            raise ProtocolError(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
+            raise DeadlinePassed(f"the server took no answer for {timeout_s:g} s (timeouts.round_s)")
 
-    def _report(self, text: str) -> None:
+    def _report(self, error: BaseException) -> None:
         """Tells the server, and waits a moment for it to end the job: then one traceback is printed, not many."""
-        text = text.encode("utf-8", "backslashreplace")[-TRACEBACK_NBYTES:].decode("utf-8", "ignore")
-        message = Failure(self._at_work, self._round, self._link.rank, self._link.host, text)
+        text = what_failed(error).encode("utf-8", "backslashreplace")[-TRACEBACK_NBYTES:].decode("utf-8", "ignore")
+        link = self._link
+        message = Failure(self._at_work, self._round, link.rank, link.host, text, is_fatal(error))
         outbox = _Outbox(self._comm, nbytes(message))
         outbox.send(message, Kind.FAILURE)
         patience = Patience(GRACE_S)

@@ -1,0 +1,86 @@
+"""Who is writing to a run folder: at most one process, and others can tell."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from psopt.errors import ConfigError
+
+RUNNING = "running"
+
+
+@contextmanager
+def occupied(folder: Path | None) -> Iterator[None]:
+    """Around the writing of a run: nobody else may then write to the folder, and `occupant` tells who does.
+
+    A lock of the operating system's, on the file ``running``, which ends with the process. Where a file system knows no
+    locks there is none. Raises `ConfigError` when somebody else is at it.
+    """
+    if folder is None:
+        yield
+        return
+    with open(folder / RUNNING, "a+") as file:
+        if not _locked(file):
+            raise ConfigError(f"{folder} is being written by {occupant(folder) or 'another run'}")
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        file.flush()
+        try:
+            yield
+        finally:
+            (folder / RUNNING).unlink(missing_ok=True)
+
+
+def occupant(folder: Path) -> "Occupant | None":
+    """Who is writing to the folder right now."""
+    try:
+        with open(folder / RUNNING, "r+") as file:
+            if _locked(file):
+                return None
+            said = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except ValueError:
+        return Occupant("somewhere", 0)  # it has just begun
+    return Occupant(said["host"], said["pid"])
+
+
+class Occupant(NamedTuple):
+    """A process that is writing a run."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether this process now has the lock of the file, or there are none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
+def ask_to_end(folder: Path) -> bool:
+    """Asks whoever is writing to the folder to end in good order, as Ctrl-C would; False if that is nobody here."""
+    who = occupant(folder)
+    if who is None or who.host != socket.gethostname() or not who.pid:
+        return False
+    try:
+        os.kill(who.pid, signal.SIGINT)
+    except ProcessLookupError:
+        return False
+    return True

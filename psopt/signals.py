@@ -1,0 +1,87 @@
+"""Signals that ask a run to end: Ctrl-C, and the termination that schedulers send.
+
+A run heeds them between two rounds, so that it ends in good order and with a checkpoint. Whoever asks again, or where a
+round takes longer than `GRACE_S`, gets a `KeyboardInterrupt` on the spot, as everywhere outside of a run.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+ASKING = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 10.0
+
+
+@dataclass
+class Wish:
+    """Whether somebody has ``asked`` this process, and whether a run is under way that ``heeds`` it."""
+
+    asked: bool = False
+    heeds: bool = False
+
+    def granted(self) -> bool:
+        """Whether somebody has asked; from now on the run has all the time it needs to end."""
+        if self.asked:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return self.asked
+
+
+_wish = Wish()
+
+
+def answer() -> None:
+    """From now on this process ends as this file says; for rank 0 of a job, and a command line on its own.
+
+    Who was started to ignore a signal, as what a script puts into the background, goes on ignoring it.
+    """
+    for number in ASKING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _asked)
+    signal.signal(signal.SIGALRM, _interrupt)
+
+
+def pass_on() -> None:
+    """From now on this process, a rank that hosts workers, only remembers: rank 0 has to know."""
+    for number in ASKING:
+        signal.signal(number, _remember)
+
+
+def asked() -> bool:
+    return _wish.asked
+
+
+def ask() -> None:
+    """As if a signal had come."""
+    _wish.asked = True
+
+
+@contextmanager
+def heeded() -> Iterator[Wish]:
+    """Around the rounds of a run, which asks after each of them whether an end is ``granted``."""
+    _wish.heeds = True
+    try:
+        yield _wish
+    finally:
+        _wish.heeds = False
+        _wish.granted()
+
+
+def _asked(number: int, frame: object) -> None:
+    if _wish.heeds and not _wish.asked:
+        _wish.asked = True
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+        os.write(2, b"psopt: will end after this round; once more, and it ends now\n")
+        return
+    _interrupt(number, frame)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    for each in (*ASKING, signal.SIGALRM):
+        signal.signal(each, signal.SIG_IGN)  # once is enough: let the run be written down
+    raise KeyboardInterrupt
+
+
+def _remember(number: int, frame: object) -> None:
+    _wish.asked = True

@@ -230,6 +230,16 @@ def test_archives_that_lie(raw, sentence, tmp_path):
     assert len(said) < 600
 
 
+def test_a_damaged_name_does_not_hide_the_format(tmp_path):
+    path = tmp_path / "f.npz"
+    np.savez(path, **CSR, format=b"csc")
+    raw = path.read_bytes()
+    at = raw.rindex(b"format.npy")
+    path.write_bytes(raw[:at] + b"formal" + raw[at + 6 :])
+    said = complaint(read_npz, str(path))
+    assert "is not a readable .npz file: File name in directory 'formal.npy' and header b'format.npy' differ" in said
+
+
 CSR = {"data": [1.0, 2.0], "indices": [0, 2], "indptr": [0, 1, 2], "shape": [2, 3], "y": [1, -1]}
 
 

@@ -199,6 +199,11 @@ def archive(method=zipfile.ZIP_DEFLATED, change=None, twice=False):
     return bytes(raw)
 
 
+def far(raw):
+    """The same with a first name, in the header before the data, that reaches far into them: zipfile tells it all."""
+    return raw[:26] + b"\xf0\0" + raw[28:]
+
+
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
@@ -211,6 +216,7 @@ def archive(method=zipfile.ZIP_DEFLATED, change=None, twice=False):
         (archive(change=(6, b"\xff\0")), "is not a readable .npz file: zip file version 25.5"),
         (archive(change=(8, b"\1\0")), "X is encrypted"),
         (archive(change=(16, b"\0\0\0\0")), "is not a readable .npz file: Bad CRC-32 for file 'X.npy'"),
+        (far(archive()), "is not a readable .npz file: File name in directory 'X.npy' and header b'X.npy"),
         (archive(twice=True), "holds 'X.npy' more than once"),
         (archive()[:-30], "is not a readable .npz file: File is not a zip file"),
     ],
@@ -219,7 +225,19 @@ def test_archives_that_lie(raw, sentence, tmp_path):
     path = tmp_path / "f.npz"
     path.write_bytes(raw)
     with little():
-        assert sentence in complaint(read_npz, str(path))
+        said = complaint(read_npz, str(path))
+    assert sentence in said
+    assert len(said) < 600
+
+
+def test_a_damaged_name_does_not_hide_the_format(tmp_path):
+    path = tmp_path / "f.npz"
+    np.savez(path, **CSR, format=b"csc")
+    raw = path.read_bytes()
+    at = raw.rindex(b"format.npy")
+    path.write_bytes(raw[:at] + b"formal" + raw[at + 6 :])
+    said = complaint(read_npz, str(path))
+    assert "is not a readable .npz file: File name in directory 'formal.npy' and header b'format.npy' differ" in said
 
 
 CSR = {"data": [1.0, 2.0], "indices": [0, 2], "indptr": [0, 1, 2], "shape": [2, 3], "y": [1, -1]}

@@ -5,12 +5,13 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from typing import IO
 
 import numpy as np
 
 from psopt.data.checks import as_float64, check_finite, check_lengths, dense_table
-from psopt.data.npy import MAGIC, read_array
-from psopt.data.opening import opened_plain
+from psopt.data.npy import MAGIC, PIECE_NBYTES, read_array
+from psopt.data.opening import one_line, opened_plain
 from psopt.data.sparse import MOST_COLUMNS, canonical
 from psopt.data.table import CSR, Table
 from psopt.errors import ConfigError, printable
@@ -38,7 +39,7 @@ def _read_file(path: str) -> np.ndarray:
 def read_npz(path: str) -> Table:
     """A table of one .npz file: ``X`` and ``y``, or scipy.sparse.save_npz's CSR keys and ``y``.
 
-    Other arrays in it are left alone.
+    Other arrays in it have to be whole, and are not looked at.
     """
     with opened_plain(path) as file:
         if file.read(len(MAGIC)) == MAGIC:
@@ -47,7 +48,7 @@ def read_npz(path: str) -> Table:
             with zipfile.ZipFile(file) as archive:
                 stored = _read_members(archive, os.fstat(file.fileno()).st_size, path)
         except _ZIP_FAULTS as error:
-            raise ConfigError(f"is not a readable .npz file: {_one_line(error)}", path) from error
+            raise ConfigError(f"is not a readable .npz file: {one_line(error)}", path) from error
     return dense_table(stored["X"], stored["y"], path) if "X" in stored else _csr_table(stored, path)
 
 
@@ -65,11 +66,20 @@ def _read_members(archive: zipfile.ZipFile, nbytes: int, path: str) -> dict[str,
         names = ", ".join(members)
         found = (names if len(names) <= 200 else f"{names[:200]}...") or "nothing"
         raise ConfigError(f"expected the keys X, y or {', '.join(CSR_KEYS)}, y; found {found}", path)
+    for name in members.keys() - set(keys):
+        with _opened_member(archive, members[name], printable(name[:40]), nbytes, path) as member:
+            while member.read(PIECE_NBYTES):  # for its checksum: a damaged name may hide an array that matters
+                pass
     return {key: _read_member(archive, members[key], key, nbytes, path) for key in keys}
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, nbytes: int, path: str) -> np.ndarray:
-    """One array; its size in the archive's directory is believed only if so many bytes can be packed there."""
+    with _opened_member(archive, info, key, nbytes, path) as member:
+        return read_array(member, info.file_size, path, key)
+
+
+def _opened_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, nbytes: int, path: str) -> IO[bytes]:
+    """A member; its size in the archive's directory is believed only if so many bytes can be packed there."""
     if info.flag_bits & 1:
         raise ConfigError(f"{key} is encrypted", path)
     packing = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MOST_PACKED}.get(info.compress_type)
@@ -77,12 +87,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, nbyt
         raise ConfigError(f"{key} is packed in a way that NumPy does not write", path)
     if info.compress_size > nbytes or info.file_size > packing * info.compress_size:
         raise ConfigError(f"{key} claims {info.file_size} bytes, more than the archive can hold of it", path)
-    with archive.open(info) as member:
-        return read_array(member, info.file_size, path, key)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return archive.open(info)
 
 
 def _csr_table(stored: dict[str, np.ndarray], path: str) -> Table:

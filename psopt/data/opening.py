@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from psopt.errors import ConfigError
 
+LONGEST_REASON = 200
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -49,12 +50,18 @@ def _sentences(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise ConfigError("there is no such file", path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ConfigError(f"cannot be read: {reason}", path) from error
     except ValueError as error:  # of a path that holds a zero byte
         if "\0" not in path:
             raise
         raise ConfigError(f"cannot be read: {error}", path) from None
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says of a file, which may hold pieces of the file: the beginning of it."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def suffix(path: str) -> str:

@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from psopt.runs.building import Shard
 from psopt.runs.container import Container
 from psopt.runs.writing import sync, writing
 from psopt.transports.base import Transport, rank_of
+from psopt.transports.waiting import done_within
 
 SCHEMA = 1
 FOLDER = "checkpoints"
@@ -65,14 +66,11 @@ class Part:
 
     def check_seen(self, where: str) -> None:
         """Raises `ConfigError` unless this rank sees the run folder, which rank 0 has just made."""
-        until = perf_counter() + SEEN_WITHIN_S
-        while self._workers and not (self._folder / "config.yaml").is_file():
-            if perf_counter() > until:
-                raise ConfigError(
-                    f"{where} does not see {self._folder}, where it has to write its part of each checkpoint: choose "
-                    "an --out that all ranks share, or set `checkpoint: {keep: 0}`"
-                )
-            sleep(0.05)
+        if self._workers and not done_within(SEEN_WITHIN_S, (self._folder / "config.yaml").is_file):
+            raise ConfigError(
+                f"{where} does not see {self._folder}, where it has to write its part of each checkpoint: choose an "
+                "--out that all ranks share, or set `checkpoint: {keep: 0}`"
+            )
 
     def write(self, k: int, tick: Callable[[], None] = lambda: None, **others: Any) -> dict[str, Any]:
         """Writes the part of round k, with other trees beside the workers'; returns what the manifest says of it.

@@ -17,7 +17,7 @@ from psopt import launch
 from psopt.config import parse
 from psopt.data import CSR, Table
 from psopt.errors import ConfigError
-from psopt.runs.agreement import together
+from psopt.runs.agreement import decided, together
 from psopt.runs.experiment import Plan, run, simulate
 from psopt.runs.folder import Run, load_run
 from psopt.runs.reference import LARGEST_NEWTON_DIM
@@ -72,7 +72,8 @@ def minimize(
         Show the progress line.
     resume : bool
         Go on with the run that ``out`` holds, from its last checkpoint: with the same arguments, but that ``stop``,
-        ``timeouts`` and ``checkpoint`` may differ. A run that has ended is read; where there is none, one begins.
+        ``timeouts``, ``checkpoint``, ``failure``, ``faults`` and ``debug`` may differ. A run that has ended is read;
+        where there is none, one begins.
     **sections
         Other keys of a config: ``trace``, ``timeouts``, ``checkpoint``, ``failure``, ``f_star``, ``name``, ``repeat``,
         ``downlink``, ``faults``.
@@ -105,9 +106,10 @@ def minimize(
         raise ConfigError("`resume` needs `out`, the folder that holds the beginning of the run")
     link = None if launch.told_ranks() is None else _joined()
     plan = Plan(parse(config), Path(out) if out is not None else None)
-    if resume and (plan.folder / "config.yaml").is_file():
-        if finished(plan.folder, plan.config):
-            return load_run(plan.folder)
+    found = _found(plan, link) if resume else "nothing"
+    if found == "all":
+        return load_run(plan.folder)
+    if found == "a beginning":
         plan = going_on(plan.config, plan.folder, link)
     plan = replace(
         plan,
@@ -126,6 +128,17 @@ def minimize(
             )
         )
     return run(plan, link)
+
+
+def _found(plan: Plan, link: "Link | None") -> str:
+    """What the folder holds of the run, as rank 0 sees it."""
+
+    def look() -> str:
+        if not (plan.folder / "config.yaml").is_file():
+            return "nothing"
+        return "all" if finished(plan.folder, plan.config) else "a beginning"
+
+    return look() if link is None else decided(link, plan.config.timeouts.start_s, look)
 
 
 @functools.cache

@@ -101,12 +101,12 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
     extra = {TERMINAL_WIDTH: str(shutil.get_terminal_size().columns if sys.stderr.isatty() else 0)}
     if folder is None:
         return launch.mpiexec(ranks, arguments, extra)
-    frozen_s = None
+    frozen_s, before = None, _stamp(folder / "summary.json")
     if config.failure.survives:
         launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")
         frozen_s = config.timeouts.idle_s
     code = launch.mpiexec(ranks, arguments, extra, lambda: ask_to_end(folder), frozen_s)
-    over = (folder / "summary.json").is_file()
+    over = _stamp(folder / "summary.json") not in (None, before)
     if over and config.failure.survives:
         return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
     if not over and (folder / "trace.jsonl").is_file():  # whatever could have been told would be in the summary
@@ -114,6 +114,15 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
         print(how_to_go_on(folder) or "psopt: there is no checkpoint yet", file=sys.stderr, flush=True)
         return code or 1
     return code
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one file from another of the same name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def join(ranks: int | None) -> "Link":

@@ -16,10 +16,13 @@ GRACE_S = 10.0
 
 @dataclass
 class Wish:
-    """Whether somebody has ``asked`` this process, and whether a run is under way that ``heeds`` it."""
+    """Whether somebody has ``asked`` this process, and whether a run is under way that ``heeds`` it, or is at something
+    that is worth waiting for.
+    """
 
     asked: bool = False
     heeds: bool = False
+    patient: bool = False
 
     def granted(self) -> bool:
         """Whether somebody has asked; from now on the run has all the time it needs to end."""
@@ -39,7 +42,7 @@ def answer() -> None:
     for number in ASKING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _asked)
-    signal.signal(signal.SIGALRM, _interrupt)
+    signal.signal(signal.SIGALRM, _late)
 
 
 def pass_on() -> None:
@@ -66,6 +69,23 @@ def heeded() -> Iterator[Wish]:
     finally:
         _wish.heeds = False
         _wish.granted()
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Around what a long wait does not interrupt, though asking twice does."""
+    _wish.patient = True
+    try:
+        yield
+    finally:
+        _wish.patient = False
+
+
+def _late(number: int, frame: object) -> None:
+    if _wish.patient:
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+    else:
+        _interrupt(number, frame)
 
 
 def _asked(number: int, frame: object) -> None:

@@ -12,12 +12,12 @@ import pytest
 import psopt
 from psopt.config import Checkpoint, parse
 from psopt.core.state import restored, state_of
-from psopt.errors import ConfigError
+from psopt.errors import CannotWrite, ConfigError
 from psopt.runs import checkpoint as checkpoints
-from psopt.runs import conduct, resume
+from psopt.runs import conduct, container, resume
 from psopt.runs.checkpoint import existing, round_of
 from psopt.runs.experiment import Plan, simulate
-from psopt.runs.folder import Held, held, load_run
+from psopt.runs.folder import Held, held, load_run, read_summary
 from psopt.runs.occupancy import occupant, occupied
 
 EVERY = Checkpoint(every_rounds=7, keep=100)
@@ -35,7 +35,7 @@ TINY = {
 @pytest.fixture
 def all_stay(monkeypatch):
     """A run that is over keeps its older checkpoints, too."""
-    monkeypatch.setattr(checkpoints.Checkpoints, "thin", lambda self: None)
+    monkeypatch.setattr(checkpoints.Checkpoints, "thin", lambda self, k: None)
 
 
 def cut_off(folder, k, into):
@@ -79,7 +79,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "run"
     config = parse({**TINY, "checkpoint": {"every_rounds": 10, "keep": 9}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoints, "thin", lambda self: None)
+        patch.setattr(checkpoints.Checkpoints, "thin", lambda self, k: None)
         done = simulate(Plan(config, folder, quiet=True))
     assert [round_of(path) for path in existing(folder)] == [10, 20, 30]
     return folder, config, done
@@ -342,7 +342,7 @@ def test_minimize_goes_on(tmp_path, monkeypatch):
 
 
 def test_replicas_that_are_done_are_not_run_again(tmp_path):
-    config = parse({**TINY, "repeat": 4, "algorithm": "cyc-iag"})
+    config = parse({**TINY, "repeat": 4, "algorithm": "cyc-iag", "checkpoint": {}})
     whole = simulate(Plan(config, quiet=True))
     done = simulate(Plan(config, tmp_path / "run", quiet=True))
     (tmp_path / "run" / "summary.json").unlink()
@@ -361,3 +361,65 @@ def test_a_folder_without_a_run(tmp_path):
     }.items():
         with pytest.raises(ConfigError, match=sentence):
             resume.config_of(folder, [])
+
+
+def test_a_damaged_checkpoint_does_not_outlive_the_whole_ones(made, begun):
+    """Once the run has gone on from the one before, the damaged one is not taken for the last."""
+    flip(existing(begun)[-1] / "rank-00000")
+    shorter = replace(made[1], stop=parse({**TINY, "stop": {"max_rounds": 15}}).stop)
+    assert go_on(shorter, begun).rounds == 15
+    assert [round_of(path) for path in existing(begun)] == [15]
+    assert [path.name for path in (begun / "checkpoints").glob("*.damaged")] == ["round-000000020.damaged"]
+    assert go_on(made[1], begun).theta_sha256 == made[2].theta_sha256
+
+
+def test_what_a_kill_leaves_of_a_checkpoint_is_cleared_away(made, begun):
+    last = existing(begun)[-1]
+    partial = last.with_name("round-000000027.partial")
+    shutil.copytree(last, partial)
+    assert go_on(made[1], begun).status == "ok"
+    assert not partial.exists()
+
+
+def test_a_full_disk_leaves_no_half_checkpoint(tmp_path, monkeypatch):
+    written = container.write
+
+    def full(path, tree, tick):
+        if tree["round"] == 20:
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        return written(path, tree, tick)
+
+    monkeypatch.setattr(container, "write", full)
+    with pytest.raises(CannotWrite, match=r"the checkpoint .*round-000000020.partial cannot be written: No space left"):
+        simulate(Plan(parse(TINY), tmp_path / "run", quiet=True))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-000000010"]
+    assert read_summary(tmp_path / "run")["status"].startswith("failed: psopt: the checkpoint ")
+    monkeypatch.undo()
+    assert go_on(parse(TINY), tmp_path / "run").theta_sha256 == simulate(Plan(parse(TINY), quiet=True)).theta_sha256
+
+
+def test_another_first_theta_is_refused(tmp_path, made):
+    config = made[1]
+    first = np.ones(made[2].theta.size)
+    simulate(Plan(config, tmp_path / "run", theta=first, quiet=True))
+    longer = replace(config, stop=parse({**TINY, "stop": {"max_rounds": 40}}).stop)
+    for other in (None, 2 * first):
+        with pytest.raises(ConfigError, match="began with another first theta"):
+            go_on(longer, tmp_path / "run", theta=other)
+    assert go_on(longer, tmp_path / "run", theta=first).rounds == 40
+
+
+def test_a_replica_that_was_cut_off_is_made_anew(tmp_path):
+    config = parse({**TINY, "repeat": 3, "checkpoint": {}})
+    done = simulate(Plan(config, tmp_path / "run", quiet=True))
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "replica-001" / "summary.json").unlink()
+    assert go_on(config, tmp_path / "run").theta_sha256 == done.theta_sha256
+    assert len(load_run(tmp_path / "run").replicas) == 3
+
+
+def test_a_lost_manifest_does_not_stop_anybody(made, begun):
+    (begun / "manifest.json").write_text("")
+    assert resume.ranks_of(begun) == 1
+    assert go_on(made[1], begun).theta_sha256 == made[2].theta_sha256

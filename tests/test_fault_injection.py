@@ -287,7 +287,7 @@ def test_a_disk_full_of_replicas(path, interrupted):
         assert said[0] == "psopt: will end after this round; once more, and it ends now"
         assert said[1:] == [f"psopt: the run folder {out} cannot be written: File too large", "psopt: interrupted"]
     else:
-        assert said == [f"psopt: the run folder {out / 'replica-000'} cannot be written: File too large"]
+        assert said == [f"psopt: the run folder {out / '.replica-000.partial'} cannot be written: File too large"]
     assert done.returncode == (130 if interrupted else 1)
 
 

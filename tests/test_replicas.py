@@ -141,7 +141,9 @@ def test_what_other_ranks_finished_in_a_wave_is_kept_when_one_fails(tmp_path, mo
     other = simulate(Plan(replicas.replica_config(config, 1), quiet=True))
     plan = Plan(config, tmp_path / "r", quiet=True)
     create = replicas.run_folder.create
-    monkeypatch.setattr(replicas, "_create", lambda plan, link, done: create(plan.folder, config.to_yaml(), {}) or {})
+    monkeypatch.setattr(
+        replicas, "_create", lambda plan, link, done, held: create(plan.folder, config.to_yaml(), {}) or {}
+    )
     monkeypatch.setattr(replicas, "_prepared", lambda *ignored: 0.0)
 
     def fails(plan):
@@ -149,7 +151,7 @@ def test_what_other_ranks_finished_in_a_wave_is_kept_when_one_fails(tmp_path, mo
 
     link = Half([replicas._told(other), None])
     with pytest.raises(ConfigError, match=r"^replica 0 of 2, seed 3: broken"):
-        replicas.run_replicas(plan, link, fails, None)
+        replicas.run_replicas(plan, link, fails, None, None)
     assert link.told == [([None, ["ConfigError", "replica 0 of 2, seed 3: broken"]], config.timeouts.replica_s)]
     assert load_run(tmp_path / "r" / "replica-001").theta_sha256 == other.theta_sha256
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["replicas_done"] == 1

@@ -12,7 +12,7 @@ from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import faults
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
-from psopt.config.model import MOST_WORKERS, NAME, Failure, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import MOST_WORKERS, NAME, Checkpoint, Failure, ProblemConfig, RunConfig, Stop, Trace
 from psopt.config.sentences import (
     FAULTY,
     Complaints,
@@ -86,6 +86,12 @@ class Builder:
         if isinstance(row, Algorithm):
             self.cross_check_row(row, values)
         self.cross_check_failure(values)
+        repeat, saved = values.get("repeat"), values.get("checkpoint", Checkpoint())
+        if isinstance(repeat, int) and repeat > 1 and isinstance(saved, Checkpoint) and saved != Checkpoint():
+            self.complaints.add(
+                ("checkpoint",),
+                "cannot be used with `repeat`, where a replica that is done is kept and another begins again",
+            )
         if not isinstance(stop, Stop):
             return
         if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.workers_step:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from psopt.algorithm import Algorithm
 from psopt.config.sentences import FAULTY, show
@@ -89,7 +89,7 @@ class Freeze:
     round: Annotated[int, Ge(0)]
     worker: Annotated[int, Ge(0)] | None = None
     server: bool = False
-    seconds: Annotated[float, Gt(0)] | None = None
+    seconds: Annotated[float, Gt(0), Le(1e6)] | None = None
 
     def __post_init__(self) -> None:
         Strike(self.kind, self.round, self.worker, self.server)
@@ -121,7 +121,7 @@ class Delay:
 
     kind: str
     worker: Annotated[int, Ge(0)]
-    seconds: Annotated[float, Gt(0)]
+    seconds: Annotated[float, Gt(0), Le(1e6)]
     first: Annotated[int, Ge(1)] = 1
     last: Annotated[int, Ge(1)] | None = None
 
@@ -150,7 +150,7 @@ class SlowNetwork:
     """
 
     kind: str
-    latency_s: Annotated[float, Ge(0)] = 0.0
+    latency_s: Annotated[float, Ge(0), Le(1e6)] = 0.0
     megabit_per_s: Annotated[float, Gt(0)] | None = None
 
     def __post_init__(self) -> None:

@@ -61,8 +61,8 @@ class Part:
     """
 
     def __init__(self, folder: Path, rank: int, workers: Iterable[Worker], shards: Mapping[int, Shard]) -> None:
-        self._folder, self._rank, self._workers, self._shards = folder, rank, list(workers), shards
-        self._data: dict[str, str] = {}
+        self._folder, self._rank, self._workers = folder, rank, list(workers)
+        self._data = {str(m): shard.digest() for m, shard in shards.items()}
 
     def check_seen(self, where: str) -> None:
         """Raises `ConfigError` unless this rank sees the run folder, which rank 0 has just made."""
@@ -77,8 +77,6 @@ class Part:
 
         Raises `CannotWrite` when it cannot be written.
         """
-        if not self._data:
-            self._data = {str(m): shard.digest() for m, shard in self._shards.items()}
         workers = {str(worker.m): state_of(worker) for worker in self._workers}
         tree = {"round": k, "workers": workers, "data": self._data, **others}
         path = partial_folder(self._folder, k) / part_name(self._rank)
@@ -123,30 +121,38 @@ class Checkpoints:
 
     def write(
         self, k: int, transport: Transport, server: Server, course: Mapping[str, Any], stopped: str | None
-    ) -> None:
-        """Writes that of round k, the last one that has ended, and removes those that are too many.
+    ) -> bool:
+        """Writes that of round k, the last one that has ended, and removes those that are too many; returns whether
+        there is one, which is not so where a worker was lost meanwhile.
 
         ``course`` is the run's state beside server and workers, ``stopped`` why the run has ended with this round, if
         it has. Raises `CannotWrite` when the disk is full, `ConfigError` when a part is not there.
         """
         began, own = perf_counter(), {}
-        self._clear(k)
         trees = {"server": state_of(server), "course": dict(course)}
-        said = transport.save(k, lambda: own.update(self._part.write(k, transport.idle, **trees)))
-        if said is None:  # a worker was lost: the next round will know
-            return
-        lost = sorted(set(range(server.workers)) - set(server.living.tolist()))
-        self._commit(k, server.local_steps, lost, own, said, stopped)
+        try:
+            self._clear(k)
+            said = transport.save(k, lambda: own.update(self._part.write(k, transport.idle, **trees)))
+            if said is None:
+                return False
+            lost = sorted(set(range(server.workers)) - set(server.living.tolist()))
+            self._commit(k, server.local_steps, lost, own, said, stopped)
+        except CannotWrite:
+            shutil.rmtree(partial_folder(self._folder, k), ignore_errors=True)  # what is left of the disk is needed
+            raise
+        for old in [path for path in existing(self._folder) if round_of(path) <= k][: -self._wanted.keep]:
+            transport.idle()
+            shutil.rmtree(old, ignore_errors=True)
         self._ended = perf_counter()
         self._cost_s = self._ended - began
+        return True
 
     def _clear(self, k: int) -> None:
-        """Makes the place for the parts."""
-        partial = partial_folder(self._folder, k)
-        with writing(partial, "the checkpoint"):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
+        """Makes the place for the parts, and clears away what was never finished."""
+        for partial in (self._folder / FOLDER).glob(f"*{PARTIAL}"):
+            shutil.rmtree(partial, ignore_errors=True)
+        with writing(self._folder / FOLDER, "the checkpoint"):
+            partial_folder(self._folder, k).mkdir(parents=True, exist_ok=True)
 
     def _commit(
         self,
@@ -188,12 +194,10 @@ class Checkpoints:
                 shutil.rmtree(final)
             os.rename(partial, final)
             sync(final.parent)
-            for old in existing(self._folder)[: -self._wanted.keep]:
-                shutil.rmtree(old)
 
-    def thin(self) -> None:
-        """Keeps the last one alone: of a run that is over nobody needs those before."""
-        for old in existing(self._folder)[:-1]:
+    def thin(self, k: int) -> None:
+        """Keeps that of round k alone, if there is one: of a run that is over nobody needs those before."""
+        for old in [path for path in existing(self._folder) if round_of(path) <= k][:-1]:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -277,6 +281,21 @@ def existing(folder: Path) -> list[Path]:
     """The folders of a run's checkpoints, the oldest first; they may be damaged."""
     found = (folder / FOLDER).glob("round-*")
     return sorted((path for path in found if path.is_dir() and path.name[6:].isdigit()), key=round_of)
+
+
+def set_aside(folder: Path, k: int) -> None:
+    """Renames the checkpoints of later rounds than k, which the run goes on from: they are damaged."""
+    with writing(folder / FOLDER, "the checkpoint"):
+        for path in existing(folder):
+            if round_of(path) > k:
+                aside = path.with_name(path.name + ".damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+
+
+def digest_of(theta: np.ndarray | None) -> str | None:
+    """SHA-256 of a first iterate that was given."""
+    return None if theta is None else hashlib.sha256(theta.astype(np.float64).tobytes()).hexdigest()
 
 
 def how_to_go_on(folder: Path) -> str | None:

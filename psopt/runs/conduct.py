@@ -18,11 +18,10 @@ from psopt.errors import CannotWrite
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
 from psopt.runs.building import Facts
-from psopt.runs.checkpoint import Checkpoints, Part, how_to_go_on
+from psopt.runs.checkpoint import Checkpoints, Part, digest_of, how_to_go_on
 from psopt.runs.folder import Run
 from psopt.runs.losses import Losses
 from psopt.runs.observing import Observer
-from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.stopping import Stopping
 from psopt.runs.summary import summary_of
@@ -89,6 +88,7 @@ class Conductor:
         self._course = self._resumed.course() if self._resumed else None
         self._losses = Losses(config, facts.dim, facts.methods, transport, value_of)
         self._in_full: dict[str, float | None] = {}
+        self._recorded_losses = 0
         self._stopped = False
 
     @property
@@ -98,10 +98,6 @@ class Conductor:
 
     def conduct(self, progress: Progress) -> Run:
         """Runs to the end and returns what came out; whatever happens, the folder tells."""
-        with occupied(self._folder):
-            return self._conduct(progress)
-
-    def _conduct(self, progress: Progress) -> Run:
         trace = Trace(self._folder, self._course and self._course["trace"])
         try:
             self._prepare(progress)
@@ -115,7 +111,7 @@ class Conductor:
             self._in_full = self._losses.in_full(self._last.objective, self._server.theta)
             self._write(trace, "ok", reason)
             if self._checkpoints:
-                self._checkpoints.thin()
+                self._checkpoints.thin(self.round)
         except KeyboardInterrupt:
             self._write_end(trace, "stopped", INTERRUPTED, progress)
             self._offer(progress)
@@ -203,6 +199,7 @@ class Conductor:
         self._observer.first_objective = course["first_objective"]
         self._f_star = course["f_star"]
         self._losses.go_on(course["losses"])
+        self._recorded_losses = self._losses.number
         self._last = Record(**course["last"])
         if self._f_star is None and self._config.stop.gap is not None:
             self._f_star = self._observer.find_f_star()
@@ -220,6 +217,7 @@ class Conductor:
             "losses": self._losses.state(),
             "first_objective": self._observer.first_objective,
             "last": asdict(self._last),
+            "theta0": digest_of(self._given),
             "elapsed_s": perf_counter() - self._began,
             "computed_s": transport.computed_s - self._overhead[0],
             "waited_s": transport.waited_s - self._overhead[1],
@@ -256,12 +254,22 @@ class Conductor:
                 if wish.granted() and not reason:
                     reason = INTERRUPTED
                 if checkpoints and (reason or checkpoints.due(k)):
-                    checkpoints.write(k, transport, server, self._state(trace), reason)
+                    self._keep(trace, reason)
+                    if wish.granted() and not reason:
+                        reason = INTERRUPTED
             # After the checkpoint, because a run that goes on from there makes no record here.
-            if server.round % every:
+            if server.round % every or self._losses.number != self._recorded_losses:
                 self._record(trace, progress)
         self._ended = perf_counter()
         return reason
+
+    def _keep(self, trace: Trace, reason: str | None) -> None:
+        """Writes a checkpoint of the present round; once more, where somebody is lost meanwhile."""
+        written = False
+        while not written:
+            self._settle()
+            with signals.patient():
+                written = self._checkpoints.write(self.round, self._transport, self._server, self._state(trace), reason)
 
     def _reason(self, record: Record | None) -> str | None:
         """Why the run is over with the present round, if it is; ``record`` is that of the round, if there is one."""
@@ -296,6 +304,7 @@ class Conductor:
             wait_s=waited - compute,
             rest_s=elapsed - waited,
         )
+        self._recorded_losses = self._losses.number
         trace.record(self._last)
         progress.update(self._last)
         return self._last

@@ -22,6 +22,7 @@ from psopt.errors import ConfigError
 MAGIC = b"psopt\x00\x00\x01"
 ALIGNED_NBYTES = 64
 CHUNK_NBYTES = 1 << 24
+SYNC_NBYTES = 1 << 28
 _LENGTH = struct.Struct("<Q")
 _ARRAY = "#"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in ("u1", "i1", "i4", "i8", "u4", "u8", "f2", "f4", "f8", "?")}
@@ -61,8 +62,13 @@ def write(path: Path, tree: Any, tick: Callable[[], None] = lambda: None) -> Wri
 def _put(file: BinaryIO, content: bytes | memoryview, nbytes: int, tick: Callable[[], None]) -> None:
     """The content, and zeros up to ``nbytes``."""
     view = memoryview(content)
+    written = 0
     while view:
-        view = view[file.write(view[:CHUNK_NBYTES]) :]
+        done = file.write(view[:CHUNK_NBYTES])
+        view, written = view[done:], written + done
+        if written >= SYNC_NBYTES:  # or the last call would wait for all of it at once, without a tick
+            os.fdatasync(file.fileno())
+            written = 0
         tick()
     zeros = memoryview(bytes(nbytes - len(content)))
     while zeros:

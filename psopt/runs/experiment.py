@@ -6,6 +6,7 @@ gives the same bits.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
-from psopt.runs.checkpoint import Checkpoint, Part
+from psopt.runs.checkpoint import Checkpoint, Part, digest_of, set_aside
 from psopt.runs.conduct import Conductor
 from psopt.runs.faults import IN_PROCESS, THE_SERVER, Faults, announce
 from psopt.runs.folder import Run
 from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
 from psopt.runs.losses import make_outliving
+from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
@@ -88,10 +90,10 @@ class Plan:
 
 def simulate(plan: Plan, reorder: bool = False) -> Run:
     """Runs in this process, without MPI. ``reorder`` lets answers arrive in random order, which changes no bit."""
-    with threadpool_limits(1):
+    with threadpool_limits(1), ExitStack() as held:
         if plan.config.repeat > 1:
-            return run_replicas(plan, None, lambda replica: _simulate(replica, reorder), _prepare)
-        return _simulate(plan, reorder)
+            return run_replicas(plan, None, lambda replica: _simulate(replica, reorder, held), _prepare, held)
+        return _simulate(plan, reorder, held)
 
 
 def _prepare(plan: Plan) -> float:
@@ -99,7 +101,7 @@ def _prepare(plan: Plan) -> float:
     return ready(plan.config, _is_sparse(_load(plan, range(plan.config.workers))), not plan.quiet)
 
 
-def _simulate(plan: Plan, reorder: bool) -> Run:
+def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     config = plan.config
     _check_folder(plan)
     members = range(config.workers)
@@ -115,7 +117,7 @@ def _simulate(plan: Plan, reorder: bool) -> Run:
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
-    manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None))
+    manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None), held)
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
@@ -130,14 +132,14 @@ def run(plan: Plan, link: "Link") -> Run | None:
     What fails in the set-up, and any mistake of input, fails on all ranks with the same error. A worker that raises in
     a round raises `WorkerFailed` on rank 0, and ends the job.
     """
-    with threadpool_limits(1):
+    with threadpool_limits(1), ExitStack() as held:
         if plan.config.repeat > 1:
             _check_same_call(plan, link)
-            return run_replicas(plan, link, lambda replica: _simulate(replica, False), _prepare)
-        return _run(plan, link)
+            return run_replicas(plan, link, lambda replica: _simulate(replica, False, held), _prepare, held)
+        return _run(plan, link, held)
 
 
-def _run(plan: Plan, link: "Link") -> Run | None:
+def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     from psopt.transports.mpi import library
 
     config, start_s = plan.config, plan.config.timeouts.start_s
@@ -180,10 +182,10 @@ def _run(plan: Plan, link: "Link") -> Run | None:
     step(lambda: check_theta(plan.theta, facts))
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
-    part = _part(plan, link.rank, workers, shards)
+    part = step(lambda: _part(plan, link.rank, workers, shards))
     hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
-    manifest = step(lambda: _open_folder(plan, manifest) if first else manifest)
+    manifest = step(lambda: _open_folder(plan, manifest, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
     survives, outcome = config.failure.survives, None
@@ -200,15 +202,22 @@ def _check_folder(plan: Plan) -> None:
     """Raises `ConfigError` when the folder is no place for this run."""
     if plan.folder and not plan.resumed:
         run_folder.check_free(plan.folder)
+    if plan.resumed and plan.resumed.course()["theta0"] != digest_of(plan.theta):
+        raise ConfigError("the run that is to go on began with another first theta than this one")
 
 
-def _open_folder(plan: Plan, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Makes the folder, or what is to change in it when a run goes on; returns the manifest as it stands there."""
+def _open_folder(plan: Plan, manifest: dict[str, Any], held: ExitStack) -> dict[str, Any]:
+    """Makes the folder, or what is to change in it when a run goes on; returns the manifest as it stands there. Nobody
+    else may write to it until ``held`` is closed.
+    """
     if plan.folder is None:
         return manifest
+    run_folder.make(plan.folder)
+    held.enter_context(occupied(plan.folder))
     if plan.resumed is None:
         run_folder.create(plan.folder, plan.config.to_yaml(), manifest)
         return manifest
+    set_aside(plan.folder, plan.resumed.round)
     return run_folder.reopen(plan.folder, plan.config.to_yaml(), manifest, round=plan.resumed.round)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 import psopt
 from psopt.config import yaml_source
-from psopt.errors import ConfigError
+from psopt.errors import ConfigError, PsoptError
 from psopt.runs.occupancy import occupant
 from psopt.runs.trace import packed, read_uploads
 from psopt.runs.writing import unwritable, writing
@@ -60,33 +60,45 @@ def check_free(folder: Path) -> None:
         )
 
 
+def make(folder: Path) -> None:
+    """Makes the folder itself. Raises `ConfigError` where that cannot be done, `CannotWrite` where there is no room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unmade(folder, error) from None
+
+
+def _unmade(folder: Path, error: OSError) -> PsoptError:
+    if error.errno in NO_ROOM:
+        return unwritable(folder, error)
+    return ConfigError(f"--out {folder} cannot be written: {error.strerror}")
+
+
 def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
     """Makes the folder, with what is known before the run."""
     check_free(folder)
+    make(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "config.yaml", "x") as file:  # not over the run of somebody who came at the same moment
             file.write(config_yaml)
         write_json(folder / "manifest.json", manifest)
     except FileExistsError:
         raise ConfigError(f"--out {folder} already holds a run: choose another folder") from None
     except OSError as error:
-        if error.errno in NO_ROOM:
-            raise unwritable(folder, error) from None
-        raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
+        raise _unmade(folder, error) from None
 
 
 def reopen(folder: Path, config_yaml: str, manifest: dict[str, Any], **place: int) -> dict[str, Any]:
     """Makes the folder that of a run under way again; returns its manifest.
 
-    That is the one the run began with. ``resumed`` in it lists each time that the run went on: from which ``place``,
-    and with what. What was said of an end is removed.
+    That is the one the run began with; where it is lost, one begins anew. ``resumed`` in it lists each time that the
+    run went on: from which ``place``, and with what. What was said of an end is removed.
     """
     try:
         first = json.loads((folder / "manifest.json").read_text())
         first.setdefault("resumed", []).append({**place, **manifest})
-    except (ValueError, AttributeError, OSError) as error:
-        raise ConfigError(f"{folder / 'manifest.json'} is missing or broken: {error}") from None
+    except (ValueError, AttributeError, OSError):
+        first = {**manifest, "resumed": [{**place, **manifest}]}
     with writing(folder):
         for name in ("summary.json", "theta.npy"):
             (folder / name).unlink(missing_ok=True)
@@ -104,7 +116,10 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
     try:
-        partial.write_text(text)
+        with open(partial, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -87,6 +87,11 @@ class Losses:
         self._f_star_of_all = state["f_star_of_all"]
 
     @property
+    def number(self) -> int:
+        """How many times somebody was lost."""
+        return len(self._transport.roll.lost)
+
+    @property
     def any(self) -> bool:
         """Whether anybody was lost."""
         return bool(self._transport.roll.lost)

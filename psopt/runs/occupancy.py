@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from psopt.errors import ConfigError
+from psopt.runs.writing import writing
+from psopt.transports.waiting import done_within
 
 RUNNING = "running"
+LOOK_S = 0.3
 
 
 @contextmanager
@@ -26,12 +29,15 @@ def occupied(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    with open(folder / RUNNING, "a+") as file:
-        if not _locked(file):
+    with writing(folder):
+        file = open(folder / RUNNING, "a+b", buffering=0)  # noqa: SIM115  (closed below)
+    with file:
+        # Somebody who looks has the lock for a moment, too.
+        if not done_within(LOOK_S, lambda: _locked(file, fcntl.LOCK_EX)):
             raise ConfigError(f"{folder} is being written by {occupant(folder) or 'another run'}")
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
+        with writing(folder):
+            file.truncate(0)
+            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
         try:
             yield
         finally:
@@ -41,8 +47,8 @@ def occupied(folder: Path | None) -> Iterator[None]:
 def occupant(folder: Path) -> "Occupant | None":
     """Who is writing to the folder right now."""
     try:
-        with open(folder / RUNNING, "r+") as file:
-            if _locked(file):
+        with open(folder / RUNNING, "r+b", buffering=0) as file:
+            if _locked(file, fcntl.LOCK_SH):
                 return None
             said = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -62,10 +68,10 @@ class Occupant(NamedTuple):
         return f"process {self.pid} on {self.host}"
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[bytes], kind: int) -> bool:
     """Whether this process now has the lock of the file, or there are none."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

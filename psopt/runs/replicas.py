@@ -7,7 +7,9 @@ runs. Replicas are dealt to the ranks in waves of one a rank; after each wave ra
 import base64
 import hashlib
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +23,7 @@ from psopt.errors import CannotWrite, PsoptError
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, attempted, decided, raise_told
 from psopt.runs.folder import Held, Run
+from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.trace import packed, unpacked
 
@@ -33,7 +36,11 @@ MEASURED = ("objective", "gap", "test_loss", "test_accuracy", "uploads", "payloa
 
 
 def run_replicas(
-    plan: "Plan", link: "Link | None", one: Callable[["Plan"], Run], prepare: Callable[["Plan"], float]
+    plan: "Plan",
+    link: "Link | None",
+    one: Callable[["Plan"], Run],
+    prepare: Callable[["Plan"], float],
+    held: ExitStack,
 ) -> Run:
     """All replicas of the plan, on all ranks of the link, or here; ``one`` makes a run in this process, and ``prepare``
     compiles for it and tells the seconds.
@@ -45,7 +52,7 @@ def run_replicas(
     ranks, rank = (1, 0) if link is None else (link.size, link.rank)
     began = perf_counter()
     before = _made_before(plan, link)
-    manifest = _create(plan, link, len(before))
+    manifest = _create(plan, link, len(before), held)
     progress = Progress(config.workers, quiet=plan.quiet or not first)
     already = f", of which {len(before)} are done" * bool(before)
     progress.say(f"psopt: {config.name}: {config.repeat} replicas on {ranks} rank{'s' * (ranks > 1)}{already}")
@@ -58,7 +65,7 @@ def run_replicas(
             runs, failure = _wave(plan, link, wave, rank, one)
             for number, run in runs.items():
                 if first and plan.folder:
-                    run_folder.write_run(_folder(plan.folder, number, config.repeat), run)
+                    _write_replica(_folder(plan.folder, number, config.repeat), run)
                 done[number] = run
             raise_told(failure)
             progress.tally(len(done), config.repeat, "replicas")
@@ -104,7 +111,7 @@ def _made_before(plan: "Plan", link: "Link | None") -> dict[int, Run]:
     return {int(number): _read(one, config, int(number)) for number, one in told.items()}
 
 
-def _create(plan: "Plan", link: "Link | None", done: int) -> dict[str, Any]:
+def _create(plan: "Plan", link: "Link | None", done: int, held: ExitStack) -> dict[str, Any]:
     """The folder, on rank 0, and what is known before the runs."""
     config, ranks, hosts, mpi = plan.config, 1, [], None
     if link is not None:
@@ -117,6 +124,8 @@ def _create(plan: "Plan", link: "Link | None", done: int) -> dict[str, Any]:
     def create() -> dict[str, Any]:
         if plan.folder is None or (link is not None and link.rank):
             return manifest
+        run_folder.make(plan.folder)
+        held.enter_context(occupied(plan.folder))
         if plan.again:
             return run_folder.reopen(plan.folder, config.to_yaml(), manifest, replicas=done)
         run_folder.create(plan.folder, config.to_yaml(), manifest)
@@ -249,6 +258,18 @@ def _mean_summary(config: RunConfig, done: Sequence[Run], theta: np.ndarray, ran
 
 def _folder(out: Path, number: int, repeat: int) -> Path:
     return out / f"replica-{number:0{max(3, len(str(repeat - 1)))}d}"
+
+
+def _write_replica(folder: Path, run: Run) -> None:
+    """The folder of a replica, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    with run_folder.writing(folder):
+        for old in (partial, folder):
+            if old.exists():
+                shutil.rmtree(old)
+    run_folder.write_run(partial, run)
+    with run_folder.writing(folder):
+        partial.rename(folder)
 
 
 def _write_mean(out: Path, mean: Run) -> None:

@@ -56,7 +56,7 @@ def ranks_of(folder: Path) -> int:
         manifest = json.loads((folder / "manifest.json").read_text())
         return int([manifest, *manifest.get("resumed", [])][-1]["ranks"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise ConfigError(f"{folder / 'manifest.json'} is missing or broken, so there is nothing to resume") from None
+        return latest(folder)[0].ranks  # the manifest is lost, and the checkpoint has what is needed of it
 
 
 def plan_for(config: RunConfig, folder: Path, link: "Link | None" = None) -> Plan | None:
@@ -66,7 +66,7 @@ def plan_for(config: RunConfig, folder: Path, link: "Link | None" = None) -> Pla
 
     def look() -> str:
         cut_off = run_folder.held(folder, config.sha256()) is Held.UNFINISHED
-        if cut_off and (config.repeat > 1 or existing(folder)):
+        if cut_off and (config.repeat > 1 or _has_whole(folder)):
             return "go on"
         return "done" if run_folder.is_done(folder, config.sha256()) else "begin"
 
@@ -74,6 +74,14 @@ def plan_for(config: RunConfig, folder: Path, link: "Link | None" = None) -> Pla
     if found == "go on":
         return going_on(config, folder, link)
     return None if found == "done" else Plan(config, folder)
+
+
+def _has_whole(folder: Path) -> bool:
+    try:
+        latest(folder)
+    except ConfigError:
+        return False
+    return True
 
 
 def going_on(config: RunConfig, folder: Path, link: "Link | None" = None) -> Plan:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from psopt.config import parse
-from psopt.errors import ConfigError, IncompatibleParts, NotFinite, WorkerFailed
+from psopt.errors import ConfigError, ProtocolError, PsoptError
 from psopt.runs.experiment import simulate
 from psopt.runs.folder import Held, read_summary
 from psopt.runs.grid import Point
@@ -85,7 +85,9 @@ def attempt(config: Mapping[str, Any], folder: Path) -> Failure | None:
         plan = plan_for(parse(config), folder)
         if plan is not None:
             simulate(replace(plan, quiet=True))
-    except (ConfigError, IncompatibleParts, NotFinite, WorkerFailed) as error:
+    except ProtocolError as error:
+        return Failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    except PsoptError as error:
         return Failure(str(error).strip() or type(error).__name__)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (one point's failure must not stop the others)
         return Failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")

@@ -59,8 +59,9 @@ class Trace:
     def __init__(self, folder: Path | None, places: Mapping[str, Sequence[int]] | None = None) -> None:
         self.records: list[Record] = []
         self._folder = folder
-        self._lines = _Tail(folder / LINES, places) if folder else None
-        self._masks = _Tail(folder / MASKS, places) if folder else None
+        with writing(folder):
+            self._lines = _Tail(folder / LINES, places) if folder else None
+            self._masks = _Tail(folder / MASKS, places) if folder else None
         self._kept: list[np.ndarray] = []
         self._flushed = time.monotonic()
 

@@ -36,8 +36,8 @@ class Timeouts:
     """Deadlines, in seconds; no wait is without one.
 
     ``start_s`` bounds each step of the set-up (loading data, compiling kernels), ``round_s`` one round, greeting or
-    evaluation, ``idle_s`` how long a rank bears silence from the server, which sends a keep-alive each third of it,
-    ``replica_s`` how long, with ``repeat``, ranks wait for each other's replicas.
+    evaluation, the longer of the two a checkpoint, ``idle_s`` how long a rank bears silence from the server, which
+    sends a keep-alive each third of it, ``replica_s`` how long, with ``repeat``, ranks wait for each other's replicas.
     """
 
     start_s: Annotated[float, Gt(0)] = 60.0

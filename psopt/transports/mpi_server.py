@@ -136,7 +136,7 @@ class ServerEnd:
         self.ledger.wire.down(HEADER_NBYTES, len(homes))
         own()
         said = {}
-        patience = Patience(self._timeouts.round_s)
+        patience = Patience(max(self._timeouts.round_s, self._timeouts.start_s))
         while len(said) < len(homes):
             for i in MPI.Request.Testsome(receives) or ():
                 answer = frames[i].read()

@@ -130,7 +130,7 @@ class SurvivingServerEnd:
         self._send(Save(k), asked)
         own()
         said: dict[int, str] = {}
-        patience = Patience(self._timeouts.round_s)
+        patience = Patience(max(self._timeouts.round_s, self._timeouts.start_s))
         while waiting:
             for rank, (request, frame) in list(waiting.items()):
                 if self._has_come(rank, request):
@@ -303,7 +303,7 @@ class SurvivingServerEnd:
         if type(failure) is not Failure:
             signals.ask()
             view = [peer.failure.buffer, MPI.BYTE]
-            peer.watch = self._comm.Irecv(view, peer.rank, Kind.FAILURE)
+            peer.watch = self._made(peer.rank, lambda: self._comm.Irecv(view, peer.rank, Kind.FAILURE)) or peer.watch
             return None
         loss = raised(failure, peer.workers, self._workers)
         if failure.fatal:

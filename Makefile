@@ -71,7 +71,7 @@ test-fuzz: $(STAMP)
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -W error -m fuzz $(ARGS)
 
 test-failures: $(STAMP)
-	$(BIN)/python -m pytest -m long tests/test_failure_policies.py
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python tests/survive.py $(ARGS)
 
 lint: $(STAMP)

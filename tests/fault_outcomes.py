@@ -77,7 +77,7 @@ OUTCOMES: dict[tuple[str, str], dict[str, Outcome]] = {
     ("SIGKILL", "worker"): _of(KILLED_EARLY, KILLED),
     ("SIGSTOP", "server"): _of(
         Outcome(1, ("none",), "the other ranks did not reach this step within"),
-        Outcome(1, ("cut off", "stopped"), "had no word from the server for"),
+        Outcome(1, ("cut off", "stopped", "failed"), "had no word from the server for"),
     ),
     ("SIGSTOP", "worker"): _of(
         Outcome(1, ("none",), "the other ranks did not reach this step within"),
@@ -101,9 +101,7 @@ Cell = tuple[str, str, str]
 CELLS: list[Cell] = [(*of, moment) for of in OUTCOMES for moment in MOMENTS]
 SHORT: list[Cell] = [
     ("raise", "server", "mid-run"),
-    ("SIGKILL", "worker", "start-up"),
     ("SIGSTOP", "server", "mid-run"),
-    ("SIGSTOP", "worker", "start-up"),
     ("disk full", "server", "last round"),
     ("unreadable data", "worker", "start-up"),
     ("Ctrl-C", "launcher", "start-up"),

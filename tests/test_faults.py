@@ -35,7 +35,9 @@ def status(tmp_path):
     return json.loads((tmp_path / "run" / "summary.json").read_text())["status"]
 
 
-@pytest.mark.parametrize("worker", [1, -1], ids=["one worker", "all workers at once"])
+@pytest.mark.parametrize(
+    "worker", [pytest.param(1, id="one worker", marks=pytest.mark.long), pytest.param(-1, id="all")]
+)
 def test_a_worker_raises(config, tmp_path, worker):
     stamp = tmp_path / "stamp"
     ended = run(config, tmp_path, "Raising", "--set", f"problem.worker={worker}", "--set", f"problem.stamp={stamp}")
@@ -56,6 +58,7 @@ def test_a_worker_raises_in_the_set_up(config, tmp_path):
     assert sum(line == "OSError: no such licence server" for line in ended.said) == 1, ended
 
 
+@pytest.mark.long
 def test_a_contribution_is_not_finite(config, tmp_path):
     ended = run(config, tmp_path, "Poisoned")
     assert ended.code not in (0, 2)
@@ -64,12 +67,14 @@ def test_a_contribution_is_not_finite(config, tmp_path):
     assert "Traceback" not in ended.err, ended
 
 
+@pytest.mark.long
 def test_a_worker_rank_is_killed(config, tmp_path):
     ended = run(config, tmp_path, "Dying")
     assert ended.code != 0
     assert ended.seconds < 30
 
 
+@pytest.mark.long
 def test_a_worker_rank_is_frozen(config, tmp_path):
     """Of two ranks, the one that hosts the single worker asked in the round is named."""
     slow = ["--set", "problem.seconds=60", "--set", "problem.quick=0", "--set", "algorithm=cyc-iag"]
@@ -89,7 +94,7 @@ def test_a_long_account_in_another_script_arrives(config, tmp_path):
     assert status(tmp_path).startswith("failed: ### worker 1")
 
 
-@pytest.mark.parametrize("code", ["0", "licence missing"])
+@pytest.mark.parametrize("code", ["0", pytest.param("licence missing", marks=pytest.mark.long)])
 def test_a_problem_that_exits_ends_the_job(config, tmp_path, code):
     ended = run(config, tmp_path, "Exiting", "--set", f"problem.code={json.dumps(code)}")
     assert ended.code not in (0, 2)
@@ -97,6 +102,7 @@ def test_a_problem_that_exits_ends_the_job(config, tmp_path, code):
     assert sum(line == f"SystemExit: {code}" for line in ended.said) == 1, ended
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "termination"])
 def test_an_interrupt_ends_the_job_and_keeps_what_was_done(config, tmp_path, number):
     stamp = tmp_path / "stamp"
@@ -117,6 +123,7 @@ def test_an_interrupt_ends_the_job_and_keeps_what_was_done(config, tmp_path, num
     assert (tmp_path / "run" / "theta.npy").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_the_server_raises(tmp_path):
     stamp = tmp_path / "stamp"
     ended = mpi_jobs.mpiexec(3, "mpi_programs.py", "server_raises", stamp)

@@ -76,7 +76,7 @@ def slowed(tmp_path, seconds=0.05, **sections):
     return path
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), pytest.param(4, 2, marks=pytest.mark.long)])
 def test_on_another_number_of_ranks(before, after, config, whole, tmp_path):
     folder = tmp_path / "run"
     first = ["simulate"] if before == 1 else ["run", "--ranks", before]
@@ -113,7 +113,7 @@ def test_after_a_kill_at_any_moment(tmp_path):
             same(folder, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "termination"])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupt_ends_after_the_round_with_a_checkpoint(number, tmp_path):
     path, folder = slowed(tmp_path, checkpoint={}), tmp_path / "run"
     job = start(path, folder)

@@ -44,8 +44,9 @@ def run_once(link, table, workers, recipe, rounds, every, folder):
 
     def timed(*arguments):
         start = time.perf_counter()
-        write(*arguments)
+        written = write(*arguments)
         spent.append(time.perf_counter() - start)
+        return written
 
     Checkpoints.write = timed
     try:

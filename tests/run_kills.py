@@ -1,7 +1,7 @@
 """SIGKILL at random moments, over many recipes: what goes on from the checkpoint ends as if nothing had happened.
 ``make test-kills``.
 
-Each turn starts a run over MPI, kills one of its processes (the server, a rank with workers, or mpiexec itself) at a
+Each turn starts a run over MPI, kills one of its processes (the server, or a rank with workers) at a
 random moment of its rounds, resumes it on another number of ranks, kills that now and then, too, and holds the end
 against an undisturbed run in one process: bits, uploads and bytes. Arguments: how many kills, and a seed.
 """
@@ -16,25 +16,13 @@ import time
 from pathlib import Path
 
 import mpi_jobs
+from mpi_bits import KEYS
 
 from psopt.runs.checkpoint import existing, round_of
 from psopt.runs.folder import load_run
 from psopt.runs.occupancy import occupant
 
-SAME = (
-    "status",
-    "theta_sha256",
-    "rounds",
-    "uploads",
-    "downloads",
-    "skips",
-    "payload_bytes_up",
-    "payload_bytes_down",
-    "control_bytes_up",
-    "control_bytes_down",
-    "evaluation_bytes",
-    "gradient_evaluations",
-)
+SAME = ("status", *KEYS)
 MEAN = {"kind": "logistic", "l2": 1e-2, "reduction": "mean"}
 SLOW = [{"kind": "delay", "worker": 0, "seconds": 0.004}]
 RANKS = (2, 3, 4, 10)

@@ -83,6 +83,7 @@ def _goes_alone() -> bool:
 
 def _end_job(code: int) -> int:
     """Aborts the job this process is part of, if there is one and it ends as a whole; else the code to leave with."""
+    signals.ignore()
     if _in_a_job() and not _goes_alone():
         from psopt.transports import mpi
 

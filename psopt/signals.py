@@ -97,9 +97,14 @@ def _asked(number: int, frame: object) -> None:
     _interrupt(number, frame)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def ignore() -> None:
+    """From now on nobody is asked: this process is ending."""
     for each in (*ASKING, signal.SIGALRM):
-        signal.signal(each, signal.SIG_IGN)  # once is enough: let the run be written down
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    ignore()  # once is enough: let the run be written down
     raise KeyboardInterrupt
 
 

@@ -20,7 +20,7 @@ from psopt.errors import ConfigError, WorkerFailed
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.resume import going_on
 
-SHORT = ("lag-wk, in a round", "lag-ps, in an evaluation", "sasg", "two in one round")
+SHORT = ("lag-ps, in an evaluation", "sasg")
 """The cases that the default suite has; all of them: ``pytest -m long``, which ``make test-failures`` runs first."""
 TOKEN = "PSOPT_TEST_TOKEN"
 WHOLE = {
@@ -232,7 +232,7 @@ def lines_with(ended, words):
     "how",
     [
         pytest.param("freeze", id="for good", marks=pytest.mark.long),
-        pytest.param("freeze:4.5", id="and wakes while the run goes on"),
+        pytest.param("freeze:4.5", id="and wakes while the run goes on", marks=pytest.mark.long),
     ],
 )
 def test_a_frozen_rank_is_lost_by_deadline(tmp_path, how):

@@ -90,12 +90,12 @@ def test_on_another_number_of_ranks(before, after, config, whole, tmp_path):
 
 
 def test_after_a_kill_at_any_moment(tmp_path):
-    """Of one rank, server or worker: what is there is enough."""
+    """Of one rank, server or worker: what is there is enough. Fifty kills: ``make test-kills``."""
     path = slowed(tmp_path, 0.01)
     whole = tmp_path / "whole"
     assert mpi_jobs.psopt("simulate", path, "--out", whole, "--quiet").code == 0
     draw = random.Random(3)
-    for number in range(2):
+    for number in range(1):
         folder = tmp_path / f"run-{number}"
         job = start(path, folder, "--quiet")
         time.sleep(0.3 + 0.7 * draw.random())
@@ -150,6 +150,7 @@ def test_termination_of_one_worker_rank_alone_is_passed_on(tmp_path):
     assert round_of(existing(folder)[-1]) == summary["rounds"]
 
 
+@pytest.mark.long
 def test_whoever_asks_twice_does_not_wait(tmp_path):
     folder = tmp_path / "run"
     job = start(slowed(tmp_path, 8.0), folder)

@@ -14,7 +14,7 @@ from psopt.errors import ConfigError
 CASES = 300
 
 
-@pytest.mark.parametrize("seed", [101, 102])
+@pytest.mark.parametrize("seed", [101])
 def test_mutated_inputs_are_accepted_rightly_or_refused_in_a_sentence(seed, tmp_path):
     report = runner.Report(seed)
     runner.fuzz(seed, CASES, tmp_path, report)

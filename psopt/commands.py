@@ -31,11 +31,8 @@ def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | Non
         config = load(path, overrides)
         folder = out or default_folder(config.name)
         check_free(folder)
-        arguments = ["run", str(path), "--out", str(folder)]
-        for override in overrides:
-            arguments += ["--set", override]
         count = ranks or launch.default_ranks(config.workers, config.repeat)
-        return start(count, arguments + ["--quiet"] * quiet, folder, config)
+        return start(count, ["run", str(path), "--out", str(folder), *_options(overrides, quiet)], folder, config)
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
     plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)
@@ -73,15 +70,17 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
         count = ranks or resuming.ranks_of(folder)
         resuming.check_early(config, folder)
         if count > 1:
-            arguments = ["resume", str(folder)]
-            for override in overrides:
-                arguments += ["--set", override]
-            return start(count, arguments + ["--quiet"] * quiet, folder, config)
+            return start(count, ["resume", str(folder), *_options(overrides, quiet)], folder, config)
     plan = replace(resuming.going_on(config, folder, link), quiet=quiet)
     done = simulate_here(plan) if link is None else run_over(plan, link)
     if first:
         closing_table(done.summary, str(folder))
     return 0
+
+
+def _options(overrides: Sequence[str], quiet: bool) -> list[str]:
+    """What was typed, for the ranks."""
+    return [word for each in overrides for word in ("--set", each)] + ["--quiet"] * quiet
 
 
 def _settle(config: Any, out: Path | None) -> dict[str, Any]:

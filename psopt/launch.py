@@ -82,13 +82,18 @@ def environment() -> dict[str, str]:
     return {**wanted, **os.environ}
 
 
-def check_outliving(command: str, wish: str) -> None:
-    """Raises `ConfigError` when that mpiexec cannot let ranks outlive each other, which ``wish`` needs."""
-    asked = [command, "--version"]
+def version_of(mpiexec: str) -> str:
+    """The first line that an mpiexec says of its version."""
+    asked = [mpiexec, "--version"]
     told = subprocess.run(
         asked, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    first = (told.stdout.strip().splitlines() or ["nothing"])[0]
+    return (told.stdout.strip().splitlines() or ["nothing"])[0]
+
+
+def check_outliving(command: str, wish: str) -> None:
+    """Raises `ConfigError` when that mpiexec cannot let ranks outlive each other, which ``wish`` needs."""
+    first = version_of(command)
     found = re.search(r"\(Open MPI\) (\d+)", first)
     if not found or int(found[1]) < 5:
         raise ConfigError(

@@ -5,7 +5,6 @@ Continuous integration sets it, so that a missing component cannot turn tests of
 
 import functools
 import os
-import subprocess
 from collections.abc import Generator
 from typing import Any
 
@@ -25,8 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @functools.cache
 def is_open_mpi() -> bool:
     """Whether this environment's mpiexec is Open MPI's."""
-    asked = [launch.find_mpiexec(), "--version"]
-    return "(Open MPI)" in subprocess.run(asked, env=launch.environment(), capture_output=True, text=True).stdout
+    return "(Open MPI)" in launch.version_of(launch.find_mpiexec())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -138,22 +138,11 @@ def _watched(job: subprocess.Popen, number: int | None) -> tuple[list[str], floa
 def _left_behind(token: str) -> list[str]:
     """The processes of a job that do not go by themselves, once it has ended; they are killed."""
     deadline = time.monotonic() + GONE_WITHIN_S
-    while (left := _bearing(token)) and time.monotonic() < deadline:
+    while (left := mpi_jobs.bearing(token)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    return [f"{pid} {' '.join(command)[:100]}" for pid, command in left.items()]
-
-
-def _bearing(token: str) -> dict[int, list[str]]:
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if token.encode() in (place / "environ").read_bytes():
-                found[int(place.name)] = (place / "cmdline").read_text().split("\0")
-        except OSError:
-            continue  # it has ended meanwhile, or is somebody else's
-    return found
+    return [f"{pid} {command[:100]}" for pid, command in left.items()]
 
 
 def _folder(out: Path, path: Path, overrides: list[str], fault: str) -> tuple[str, list[str]]:

@@ -70,6 +70,21 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def bearing(token: str) -> dict[int, str]:
+    """The processes whose environment holds the token, which whatever a job starts inherits, and what they were called
+    as; not those that have ended and wait for their parent to notice.
+    """
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            ended = (place / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if not ended and token.encode() in (place / "environ").read_bytes():
+                found[int(place.name)] = (place / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue  # it has ended meanwhile, or is somebody else's
+    return found
+
+
 def ranks_of(folder: Path) -> list[int]:
     """The processes of `psopt` jobs that name the folder on their command line, the launcher's among them."""
     found = []

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import mpi_jobs
 import pytest
@@ -178,13 +177,8 @@ def test_termination_of_all_ranks_at_once_as_by_a_scheduler(config, tmp_path):
     job = mpi_jobs.start(command)
     while not stamp.exists() and job.poll() is None:
         time.sleep(0.05)
-    for child in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = child.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(tmp_path).encode() in b" ".join(words) and words[1:4] == [b"-m", b"psopt", b"run"]:
-            os.kill(int(child.parent.name), signal.SIGTERM)
+    for rank in mpi_jobs.ranks_of(tmp_path / "run"):
+        os.kill(rank, signal.SIGTERM)
     ended = mpi_jobs.finish(job, timeout_s=30)
     assert ended.code != 0
     assert status(tmp_path) == "stopped"

@@ -67,7 +67,7 @@ def slowed(tmp_path, seconds=0.05, **sections):
         "data": "lag-increasing",
         "algorithm": "lag-wk",
         "f_star": "none",
-        "stop": {"max_rounds": 60},
+        "stop": {"max_rounds": 40},
         "trace": {"objective": False},
         "checkpoint": {"every_rounds": 5},
         **sections,

@@ -32,7 +32,7 @@ from psopt.parts.aggregators import row_of
 from psopt.runs import container
 from psopt.runs.building import Shard
 from psopt.runs.container import Container
-from psopt.runs.writing import sync, writing
+from psopt.runs.writing import sync, write_through, writing
 from psopt.transports.base import Transport, rank_of
 from psopt.transports.waiting import done_within
 
@@ -119,14 +119,12 @@ class Checkpoints:
             return True
         return perf_counter() - self._ended >= max(wanted.every_seconds, self._cost_s / LARGEST_SHARE)
 
-    def write(
-        self, k: int, transport: Transport, server: Server, course: Mapping[str, Any], stopped: str | None
-    ) -> bool:
+    def write(self, k: int, transport: Transport, server: Server, course: Mapping[str, Any]) -> bool:
         """Writes that of round k, the last one that has ended, and removes those that are too many; returns whether
         there is one, which is not so where a worker was lost meanwhile.
 
-        ``course`` is the run's state beside server and workers, ``stopped`` why the run has ended with this round, if
-        it has. Raises `CannotWrite` when the disk is full, `ConfigError` when a part is not there.
+        ``course`` is the run's state beside server and workers. Raises `CannotWrite` when the disk is full,
+        `ConfigError` when a part is not there.
         """
         began, own = perf_counter(), {}
         trees = {"server": state_of(server), "course": dict(course)}
@@ -136,13 +134,11 @@ class Checkpoints:
             if said is None:
                 return False
             lost = sorted(set(range(server.workers)) - set(server.living.tolist()))
-            self._commit(k, server.local_steps, lost, own, said, stopped)
+            self._commit(k, server.local_steps, lost, own, said)
         except CannotWrite:
             shutil.rmtree(partial_folder(self._folder, k), ignore_errors=True)  # what is left of the disk is needed
             raise
-        for old in [path for path in existing(self._folder) if round_of(path) <= k][: -self._wanted.keep]:
-            transport.idle()
-            shutil.rmtree(old, ignore_errors=True)
+        self._keep_last(k, self._wanted.keep, transport.idle)
         self._ended = perf_counter()
         self._cost_s = self._ended - began
         return True
@@ -161,7 +157,6 @@ class Checkpoints:
         lost: list[int],
         own: Mapping[str, Any],
         said: Mapping[int, str],
-        stopped: str | None,
     ) -> None:
         """Makes the checkpoint valid; ``own`` and ``said`` are what the parts of rank 0 and of the others came to."""
         parts = {part_name(0): dict(own)}
@@ -175,7 +170,6 @@ class Checkpoints:
             "psopt": psopt.__version__,
             "round": k,
             "local_steps": local_steps,
-            "stop_reason": stopped,
             "ranks": self._ranks,
             "lost": lost,
             "config": self._config.resolved(),
@@ -188,7 +182,7 @@ class Checkpoints:
                         f"the checkpoint of round {k} lacks what {name} wrote into {partial}: do all ranks see the "
                         "same folder? `checkpoint: {keep: 0}` does without checkpoints"
                     )
-            _write_through(partial / MANIFEST, json.dumps({"sha256": _sha256(content), "content": content}, indent=1))
+            write_through(partial / MANIFEST, json.dumps({"sha256": _sha256(content), "content": content}, indent=1))
             sync(partial)
             if final.exists():
                 shutil.rmtree(final)
@@ -197,7 +191,12 @@ class Checkpoints:
 
     def thin(self, k: int) -> None:
         """Keeps that of round k alone, if there is one: of a run that is over nobody needs those before."""
-        for old in [path for path in existing(self._folder) if round_of(path) <= k][:-1]:
+        self._keep_last(k, 1, lambda: None)
+
+    def _keep_last(self, k: int, keep: int, tick: Callable[[], None]) -> None:
+        """Removes those up to round k but for the last few."""
+        for old in [path for path in existing(self._folder) if round_of(path) <= k][:-keep]:
+            tick()
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -231,7 +230,6 @@ class Checkpoint:
             raise ConfigError(f"{path} was written with schema {content['schema']}; this psopt reads {SCHEMA}")
         self.round: int = content["round"]
         self.local_steps: int = content["local_steps"]
-        self.stop_reason: str | None = content["stop_reason"]
         self.ranks: int = content["ranks"]
         self.lost: list[int] = content["lost"]
         self.config: dict[str, Any] = content["config"]
@@ -326,10 +324,3 @@ def part_name(rank: int) -> str:
 def _sha256(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _write_through(path: Path, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

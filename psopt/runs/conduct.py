@@ -254,7 +254,7 @@ class Conductor:
                 if wish.granted() and not reason:
                     reason = INTERRUPTED
                 if checkpoints and (reason or checkpoints.due(k)):
-                    self._keep(trace, reason)
+                    self._keep(trace)
                     if wish.granted() and not reason:
                         reason = INTERRUPTED
             # After the checkpoint, because a run that goes on from there makes no record here.
@@ -263,13 +263,13 @@ class Conductor:
         self._ended = perf_counter()
         return reason
 
-    def _keep(self, trace: Trace, reason: str | None) -> None:
+    def _keep(self, trace: Trace) -> None:
         """Writes a checkpoint of the present round; once more, where somebody is lost meanwhile."""
         written = False
         while not written:
             self._settle()
             with signals.patient():
-                written = self._checkpoints.write(self.round, self._transport, self._server, self._state(trace), reason)
+                written = self._checkpoints.write(self.round, self._transport, self._server, self._state(trace))
 
     def _reason(self, record: Record | None) -> str | None:
         """Why the run is over with the present round, if it is; ``record`` is that of the round, if there is one."""

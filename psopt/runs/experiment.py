@@ -30,7 +30,6 @@ from psopt.runs.faults import IN_PROCESS, THE_SERVER, Faults, announce
 from psopt.runs.folder import Run
 from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
 from psopt.runs.losses import make_outliving
-from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.readiness import ready
 from psopt.runs.replicas import run_replicas
@@ -207,18 +206,14 @@ def _check_folder(plan: Plan) -> None:
 
 
 def _open_folder(plan: Plan, manifest: dict[str, Any], held: ExitStack) -> dict[str, Any]:
-    """Makes the folder, or what is to change in it when a run goes on; returns the manifest as it stands there. Nobody
-    else may write to it until ``held`` is closed.
-    """
+    """Makes the folder, if there is one, that of this run; returns the manifest as it stands there."""
     if plan.folder is None:
         return manifest
-    run_folder.make(plan.folder)
-    held.enter_context(occupied(plan.folder))
-    if plan.resumed is None:
-        run_folder.create(plan.folder, plan.config.to_yaml(), manifest)
-        return manifest
-    set_aside(plan.folder, plan.resumed.round)
-    return run_folder.reopen(plan.folder, plan.config.to_yaml(), manifest, round=plan.resumed.round)
+    place = {"round": plan.resumed.round} if plan.resumed else None
+    manifest = run_folder.occupy(plan.folder, plan.config.to_yaml(), manifest, held, place)
+    if plan.resumed:
+        set_aside(plan.folder, plan.resumed.round)
+    return manifest
 
 
 def _part(plan: Plan, rank: int, workers: Sequence[Worker], shards: Mapping[int, Shard]) -> Part | None:

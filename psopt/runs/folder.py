@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import metadata
@@ -23,9 +24,9 @@ import numpy as np
 import psopt
 from psopt.config import yaml_source
 from psopt.errors import ConfigError, PsoptError
-from psopt.runs.occupancy import occupant
+from psopt.runs.occupancy import occupant, occupied
 from psopt.runs.trace import packed, read_uploads
-from psopt.runs.writing import unwritable, writing
+from psopt.runs.writing import unwritable, write_through, writing
 
 SCHEMA = 1
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -88,7 +89,21 @@ def create(folder: Path, config_yaml: str, manifest: dict[str, Any]) -> None:
         raise _unmade(folder, error) from None
 
 
-def reopen(folder: Path, config_yaml: str, manifest: dict[str, Any], **place: int) -> dict[str, Any]:
+def occupy(
+    folder: Path, config_yaml: str, manifest: dict[str, Any], held: ExitStack, place: dict[str, int] | None
+) -> dict[str, Any]:
+    """Makes the folder that of this run, and, with the ``place`` that it goes on from, one under way again; returns the
+    manifest as it stands there. Nobody else may write to it until ``held`` is closed.
+    """
+    make(folder)
+    held.enter_context(occupied(folder))
+    if place is not None:
+        return reopen(folder, config_yaml, manifest, place)
+    create(folder, config_yaml, manifest)
+    return manifest
+
+
+def reopen(folder: Path, config_yaml: str, manifest: dict[str, Any], place: dict[str, int]) -> dict[str, Any]:
     """Makes the folder that of a run under way again; returns its manifest.
 
     That is the one the run began with; where it is lost, one begins anew. ``resumed`` in it lists each time that the
@@ -116,10 +131,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
     try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(partial, text)
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)

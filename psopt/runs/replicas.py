@@ -23,7 +23,6 @@ from psopt.errors import CannotWrite, PsoptError
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, attempted, decided, raise_told
 from psopt.runs.folder import Held, Run
-from psopt.runs.occupancy import occupied
 from psopt.runs.progress import Progress
 from psopt.runs.trace import packed, unpacked
 
@@ -124,12 +123,8 @@ def _create(plan: "Plan", link: "Link | None", done: int, held: ExitStack) -> di
     def create() -> dict[str, Any]:
         if plan.folder is None or (link is not None and link.rank):
             return manifest
-        run_folder.make(plan.folder)
-        held.enter_context(occupied(plan.folder))
-        if plan.again:
-            return run_folder.reopen(plan.folder, config.to_yaml(), manifest, replicas=done)
-        run_folder.create(plan.folder, config.to_yaml(), manifest)
-        return manifest
+        place = {"replicas": done} if plan.again else None
+        return run_folder.occupy(plan.folder, config.to_yaml(), manifest, held, place)
 
     return create() if link is None else agreed(link, config.timeouts.start_s, create)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "faults", "debug")
 """Sections of a config that change nothing of what has been computed so far."""
+
+
+class NothingWhole(ConfigError):
+    """A run folder holds no checkpoint that could be gone on from."""
 
 
 def config_of(folder: Path, overrides: Sequence[str]) -> RunConfig:
@@ -66,39 +70,37 @@ def plan_for(config: RunConfig, folder: Path, link: "Link | None" = None) -> Pla
 
     def look() -> str:
         cut_off = run_folder.held(folder, config.sha256()) is Held.UNFINISHED
-        if cut_off and (config.repeat > 1 or _has_whole(folder)):
-            return "go on"
-        return "done" if run_folder.is_done(folder, config.sha256()) else "begin"
+        return "go on" if cut_off and (config.repeat > 1 or existing(folder)) else "begin"
 
-    found = look() if link is None else decided(link, config.timeouts.start_s, look)
-    if found == "go on":
-        return going_on(config, folder, link)
-    return None if found == "done" else Plan(config, folder)
+    def begin() -> bool:
+        return not run_folder.is_done(folder, config.sha256())
 
+    def ask(what: Callable[[], Any]) -> Any:
+        return what() if link is None else decided(link, config.timeouts.start_s, what)
 
-def _has_whole(folder: Path) -> bool:
-    try:
-        latest(folder)
-    except ConfigError:
-        return False
-    return True
+    if ask(look) == "go on":
+        try:
+            return going_on(config, folder, link)
+        except NothingWhole:  # on all ranks alike
+            pass
+    return Plan(config, folder) if ask(begin) else None
 
 
 def going_on(config: RunConfig, folder: Path, link: "Link | None" = None) -> Plan:
     """How to go on with the run in that folder, by the config as it now is, on all ranks of the link.
 
-    Raises `ConfigError` when there is no checkpoint, or the config means another run.
+    Raises `NothingWhole` when there is no checkpoint, `ConfigError` when the config means another run.
     """
     if config.repeat > 1:
         return Plan(config, folder, again=True)
     point, wrong = latest(folder, link, config.timeouts.start_s)
-    if link is None or link.rank == 0:
-        for fault in wrong:
-            print(f"psopt: WARNING: {fault}", file=sys.stderr, flush=True)
     if link is None:
         check_same(config, point)
     else:
         agreed(link, config.timeouts.start_s, lambda: check_same(config, point))
+    if link is None or link.rank == 0:
+        for fault in wrong:
+            print(f"psopt: WARNING: {fault}", file=sys.stderr, flush=True)
     return Plan(config, folder, resumed=point)
 
 
@@ -115,7 +117,7 @@ def check_early(config: RunConfig, folder: Path) -> None:
 def latest(folder: Path, link: "Link | None" = None, timeout_s: float = 60.0) -> tuple[Checkpoint, list[str]]:
     """The last checkpoint that is whole, and what is wrong with those after it; on all ranks of the link the same.
 
-    Every byte of it is read, by each rank a share. Raises `ConfigError` when there is none.
+    Every byte of it is read, by each rank a share. Raises `NothingWhole` when there is none.
     """
     rank, ranks = (0, 1) if link is None else (link.rank, link.size)
     names = [path.name for path in existing(folder)]
@@ -138,7 +140,7 @@ def latest(folder: Path, link: "Link | None" = None, timeout_s: float = 60.0) ->
         wrong.append(first)
     told = "".join(f"\n  {each}" for each in wrong)
     whole = " that is whole" * bool(wrong)
-    error = ConfigError(f"{folder} holds no checkpoint{whole}, so there is nothing to resume{told}")
+    error = NothingWhole(f"{folder} holds no checkpoint{whole}, so there is nothing to resume{told}")
     raise error if link is None else together(error)
 
 

@@ -22,6 +22,14 @@ def unwritable(folder: Path, error: OSError, what: str = "the run folder") -> Ca
     return CannotWrite(f"psopt: {what} {folder} cannot be written: {error.strerror or error}")
 
 
+def write_through(path: Path, text: str) -> None:
+    """Writes a file through to the disk."""
+    with open(path, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sync(folder: Path) -> None:
     """Lets the names in a folder reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

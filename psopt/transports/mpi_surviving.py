@@ -5,7 +5,7 @@ Nothing that it sends later is looked at.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,33 +120,14 @@ class SurvivingServerEnd:
     def save(self, k: int, own: Callable[[], None]) -> dict[int, str] | None:
         """None where somebody is lost meanwhile: the parts then belong to different rolls."""
         living = len(self.roll.living)
-        waiting: dict[int, tuple[Any, Frame]] = {}
-        for peer in [peer for peer in self._peers.values() if set(peer.workers) & set(self.roll.living)]:
-            frame = Frame(np.empty(SAVED_NBYTES, dtype=np.uint8))
-            view = [frame.buffer, MPI.BYTE]
-            request = self._made(peer.rank, lambda rank=peer.rank, view=view: self._comm.Irecv(view, rank, Kind.SAVE))
-            waiting[peer.rank] = request, frame
-        asked = list(waiting)
+        asked = sorted({self._home[m] for m in self.roll.living})
+        frames = [Frame(np.empty(SAVED_NBYTES, dtype=np.uint8)) for _ in asked]
+        waiting = self._posted(zip(asked, frames, strict=True), Kind.SAVE)
         self._send(Save(k), asked)
         own()
         said: dict[int, str] = {}
         patience = Patience(max(self._timeouts.round_s, self._timeouts.start_s))
-        while waiting:
-            for rank, (request, frame) in list(waiting.items()):
-                if self._has_come(rank, request):
-                    answer = frame.read()
-                    self.ledger.wire.up(frame.nbytes)
-                    said[rank] = answer.text
-                    del waiting[rank]
-                elif rank not in self._peers:
-                    self._abandoned.append(waiting.pop(rank))
-            self._look_after()
-            if waiting and not patience.pause():
-                for rank in [rank for rank in waiting if rank in self._peers]:
-                    self._give_up(rank)
-        for rank in asked:
-            if rank in self._peers:
-                self._complete(self._peers[rank], patience)
+        self._await(waiting, patience, lambda rank, answer: said.update({rank: answer.text}))
         return said if len(self.roll.living) == living else None
 
     def stop(self, k: int) -> None:
@@ -178,36 +159,56 @@ class SurvivingServerEnd:
         slots: list[Frame],
         receive: Callable[[Any], None],
     ) -> None:
-        """Posts the receives, sends the question, if any, and hands over answers until all have come from the living.
-
-        The answers of one rank come in the order in which their receives were posted: the first of each is looked at.
-        """
+        """Posts the receives, sends the question, if any, and hands over the answers of the living."""
         patience = Patience(self._timeouts.round_s)
-        waiting: dict[int, list[tuple[Any, Frame]]] = {}
-        for m in asked:
-            rank, slot = self._home[m], slots[m]
-            view = [slot.buffer, MPI.BYTE]
-            request = self._made(rank, lambda rank=rank, view=view: self._comm.Irecv(view, rank, tag))
-            waiting.setdefault(rank, []).append((request, slot))
+        waiting = self._posted(((self._home[m], slots[m]) for m in asked), tag)
+        worked_s = dict.fromkeys(waiting, 0.0)
         if question is not None:
             self._send(question, list(waiting))
             self.ledger.down(question, None if len(asked) == self._workers else asked)
-        worked_s = dict.fromkeys(waiting, 0.0)
         if patience.began > self._next_look:
             self._look_after()
-        looks = 0
+
+        def take(rank: int, message: Any) -> None:
+            self.ledger.up(message)
+            worked_s[rank] += message.seconds
+            receive(message)
+
+        self._await(waiting, patience, take)
+        self.waited_s += time.perf_counter() - patience.began
+        self.computed_s += max(worked_s.values(), default=0.0)
+
+    def _posted(self, expected: Iterable[tuple[int, Frame]], tag: Kind) -> dict[int, list[tuple[Any, Frame]]]:
+        """Receives for the answers of these ranks into these frames, by rank, in the order in which they will come."""
+        waiting: dict[int, list[tuple[Any, Frame]]] = {}
+        for rank, frame in expected:
+            view = [frame.buffer, MPI.BYTE]
+            request = self._made(rank, lambda rank=rank, view=view: self._comm.Irecv(view, rank, tag))
+            waiting.setdefault(rank, []).append((request, frame))
+        return waiting
+
+    def _await(
+        self,
+        waiting: dict[int, list[tuple[Any, Frame]]],
+        patience: Patience,
+        take: Callable[[int, Any], None],
+    ) -> None:
+        """Hands over what comes until all has come from the living, and what was sent to them has left.
+
+        The answers of one rank come in the order in which their receives were posted: the first of each is looked at.
+        Who is silent until the deadline is lost.
+        """
+        asked, looks = list(waiting), 0
         while waiting:
             quiet = True
             for rank in list(waiting):
                 answers = waiting[rank]
                 while answers and self._has_come(rank, answers[0][0]):
-                    _, slot = answers.pop(0)
+                    _, frame = answers.pop(0)
                     quiet = False
-                    message = slot.read()
-                    self.ledger.wire.up(slot.nbytes)
-                    self.ledger.up(message)
-                    worked_s[rank] += message.seconds
-                    receive(message)
+                    message = frame.read()
+                    self.ledger.wire.up(frame.nbytes)
+                    take(rank, message)
                 if rank not in self._peers:
                     self._abandoned += waiting.pop(rank)
                 elif not answers:
@@ -221,11 +222,9 @@ class SurvivingServerEnd:
             if not patience.pause():
                 for rank in [rank for rank in waiting if rank in self._peers]:
                     self._give_up(rank)
-        for rank in worked_s:
+        for rank in asked:
             if rank in self._peers:
                 self._complete(self._peers[rank], patience)
-        self.waited_s += time.perf_counter() - patience.began
-        self.computed_s += max(worked_s.values(), default=0.0)
 
     def _send(self, message: Message, ranks: Sequence[int]) -> None:
         """To those of these ranks that live, once each."""

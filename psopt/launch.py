@@ -15,6 +15,7 @@ from psopt.errors import ConfigError
 
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 ENVIRONMENT = {
     # psopt has one thread a rank, so more ranks than cores is its business, and binding only hurts there.
@@ -38,20 +39,30 @@ def told_ranks(environment: Mapping[str, str] = os.environ) -> int | None:
     """How many ranks the launcher says the job has; None outside of any job."""
     if "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") == "1":
         environment = {name: value for name, value in environment.items() if name != "SLURM_STEP_NUM_TASKS"}
-    for name in SIZE_VARIABLES:
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    return None
+    return _number(environment, SIZE_VARIABLES)
 
 
 def told_rank(environment: Mapping[str, str] = os.environ) -> int:
     """The rank the launcher says this process is; 0 outside of any job."""
     if told_ranks(environment) is None:
         return 0
-    for name in RANK_VARIABLES:
+    return _number(environment, RANK_VARIABLES) or 0
+
+
+def told_local_ranks(environment: Mapping[str, str] = os.environ) -> int | None:
+    """How many of the job's ranks are on this host; None where the launcher does not say."""
+    told = _number(environment, LOCAL_SIZE_VARIABLES)
+    if told is None and environment.get("SLURM_STEP_NUM_NODES") == "1":
+        return told_ranks(environment)
+    return told
+
+
+def _number(environment: Mapping[str, str], names: Sequence[str]) -> int | None:
+    """The first of these variables that holds a number."""
+    for name in names:
         if environment.get(name, "").isdigit():
             return int(environment[name])
-    return 0
+    return None
 
 
 def cores() -> int:

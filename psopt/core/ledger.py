@@ -38,11 +38,13 @@ class Wire:
     bytes_down: int = 0
     setup_bytes: int = 0
 
-    def up(self, size: int) -> None:
-        self.messages_up += 1
+    def up(self, size: int, messages: int = 1) -> None:
+        """``size`` bytes, in so many messages together."""
+        self.messages_up += messages
         self.bytes_up += size
 
     def down(self, size: int, copies: int = 1) -> None:
+        """So many messages of ``size`` bytes each."""
         self.messages_down += copies
         self.bytes_down += size * copies
 

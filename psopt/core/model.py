@@ -5,6 +5,7 @@ it, and the same code on the same numbers keeps them equal, bit for bit.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,11 @@ from psopt.algorithm import Algorithm
 
 
 class Model:
-    """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker."""
+    """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker.
+
+    Each round, ``open`` begins, and ``absorb(m, payload)`` takes what worker m said; the payload may be overwritten
+    afterwards.
+    """
 
     SAVED = ("_aggregate", "_moments", "theta")
 
@@ -24,14 +29,8 @@ class Model:
         self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
-
-    def open(self) -> None:
-        """A round begins."""
-        self._aggregator.open(self._aggregate)
-
-    def absorb(self, m: int, payload: np.ndarray) -> None:
-        """Takes what worker m said; the payload may be overwritten afterwards."""
-        self._aggregator.absorb(self._aggregate, m, payload)
+        self.open = partial(self._aggregator.open, self._aggregate)
+        self.absorb = partial(self._aggregator.absorb, self._aggregate)
 
     def step(self, step_size: float) -> float:
         """Moves theta and returns ||theta^{k+1} - theta^k||^2; the step size counts here unless workers applied it."""

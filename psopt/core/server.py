@@ -12,7 +12,7 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core import downlink
 from psopt.core.history import Anchors, History
-from psopt.core.messages import Broadcast, Hello, Skip, Upload, mask_nbytes
+from psopt.core.messages import Broadcast, Hello, Skip, Upload, made, mask_nbytes
 from psopt.core.model import Model
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
 from psopt.parts import formulas
@@ -87,7 +87,7 @@ class Server:
         self.initial_step_size = self._first_step_size()
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, 1))
         self._model = Model(algorithm, theta, [hello.samples for hello in hellos])
-        self.theta = self._model.theta
+        self.theta, self._absorb = self._model.theta, self._model.absorb
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
         self._told = False
         self._tensors = tensors or (("theta", (theta.size,)),)
@@ -164,7 +164,7 @@ class Server:
         if workers is None:
             self._awaited = set(self._everyone)
             content = self.theta if self._said is None else self._changes(k)
-            return Broadcast(k, self.threshold, t_start, local_steps, content)
+            return made(Broadcast, (k, self.threshold, t_start, local_steps, content, None, 0))
         self._awaited = set(workers.tolist())
         if not self._awaited:
             return None
@@ -205,10 +205,11 @@ class Server:
             )
         self._awaited.remove(m)
         if type(message) is Upload:
-            self._model.absorb(m, message.payload)
+            payload = message.payload
+            self._absorb(m, payload)
             self.uploaded[m] = True
             if self._said is not None:
-                self._said.append((m, message.payload.copy()))
+                self._said.append((m, payload.copy()))
 
     @property
     def over(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from psopt.algorithm import Algorithm
-from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What
+from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
 from psopt.core.state import Tree, restored
 from psopt.errors import NotFinite, ProtocolError
 from psopt.parts import formulas
@@ -171,21 +171,22 @@ class Worker:
         Raises `NotFinite` when the contribution is not finite, at the place where it was computed.
         """
         start = perf_counter()
-        self.round, self.limit, self.theta = message.round, message.threshold, message.theta
+        k, self.limit, t_start, _, theta, _, _ = message
+        self.round, self.theta = k, theta
         contribution = self.contribution
-        self._gradients = self._work.contribute(self._work_state, message.theta, message, contribution)
+        self._gradients = self._work.contribute(self._work_state, theta, message, contribution)
         if not all_finite(contribution):
             self._diverged(contribution)
         uploads = self._trigger.decide(self._trigger_state, self)
         self._trigger.commit(self._trigger_state, self, uploads)
         if not uploads:
-            return Skip(self.m, message.round, self._gradients, perf_counter() - start)
-        step_size = float(self._step_size.at(self._initial, message.t_start + 1)) if self._scaled else 1.0
+            return made(Skip, (self.m, k, self._gradients, perf_counter() - start))
+        step_size = float(self._step_size.at(self._initial, t_start + 1)) if self._scaled else 1.0
         payload, mirror = self._codec.commit(self._codec_state, contribution, self.mirror, step_size)
         if mirror is contribution:
             self.contribution = self.mirror
         self.mirror = mirror
-        return Upload(self.m, message.round, self._gradients, perf_counter() - start, payload)
+        return made(Upload, (self.m, k, self._gradients, perf_counter() - start, payload))
 
     def replay(self, theta: np.ndarray, out: np.ndarray) -> None:
         """The contribution of the same samples at another theta, into ``out``, shape (dim,)."""

@@ -224,10 +224,11 @@ class Conductor:
         }
 
     def _rounds(self, trace: Trace, progress: Progress) -> str:
-        config, server, transport, checkpoints = self._config, self._server, self._transport, self._checkpoints
+        config, server, transport = self._config, self._server, self._transport
+        losses, checkpoints = self._losses, self._checkpoints
         self._overhead = (transport.computed_s, transport.waited_s)
         self._began = perf_counter()
-        every, reason = config.trace.every, None
+        every, checks, reason = config.trace.every, config.debug.check_mirror, None
         if self._course:
             self._began -= self._course["elapsed_s"]
             self._overhead = (
@@ -244,14 +245,15 @@ class Conductor:
                     transport.idle()
                 else:
                     transport.exchange(message, server.receive)
-                self._settle()
+                if losses.pending:
+                    self._settle()
                 server.finish()
                 k = server.round
                 trace.round(server.uploaded)
-                if config.debug.check_mirror:
+                if checks:
                     self._observer.check_mirrors(server)
                 reason = self._reason(self._record(trace, progress) if k % every == 0 else None)
-                if wish.granted() and not reason:
+                if wish.asked and wish.granted() and not reason:
                     reason = INTERRUPTED
                 if checkpoints and (reason or checkpoints.due(k)):
                     self._keep(trace)

@@ -9,7 +9,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mpi4py
@@ -19,6 +19,7 @@ mpi4py.rc.thread_level = "serialized"
 
 from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
 
+from psopt import launch  # noqa: E402
 from psopt.core.messages import HEADER_NBYTES  # noqa: E402
 from psopt.errors import ConfigError, DeadlinePassed, WorkerFailed  # noqa: E402
 from psopt.transports.base import SERVER  # noqa: E402
@@ -37,6 +38,11 @@ class Link:
     ----------
     comm : mpi4py.MPI.Comm, optional
         COMM_WORLD by default; duplicated, so that psopt's traffic is its own.
+
+    Attributes
+    ----------
+    one_host : bool
+        Whether all ranks are known to be on one host; every rank knows the same.
     """
 
     def __init__(self, comm: Any = None) -> None:
@@ -44,6 +50,7 @@ class Link:
         self.rank: int = origin.Get_rank()
         self.size: int = origin.Get_size()
         self.host = socket.gethostname()
+        self.one_host = launch.told_local_ranks() == MPI.COMM_WORLD.Get_size()
         self.comm, duplicated = origin.Idup()
         self._wait(duplicated, JOIN_S)
         sleep_precisely()
@@ -90,6 +97,11 @@ class Link:
             return self.comm.Bcast_init(target, root=SERVER)
         return _Repeated(lambda: self.comm.Ibcast(target, root=SERVER))
 
+    def standing_fan(self, buffer: np.ndarray, tag: int) -> "Fan":
+        """Rank 0's standing sends of one buffer, one to each other rank."""
+        target = [buffer, MPI.BYTE]
+        return Fan([self.comm.Send_init(target, rank, tag) for rank in range(self.size) if rank != SERVER])
+
     def _wait(self, request: Any, timeout_s: float) -> None:
         try:
             done = done_within(timeout_s, request.Test)
@@ -102,6 +114,24 @@ class Link:
             raise DeadlinePassed(
                 f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s"
             )
+
+
+class Fan:
+    """Standing sends that start together, and are done when all are."""
+
+    def __init__(self, sends: Sequence[Any]) -> None:
+        self._sends = sends
+
+    def Start(self) -> None:
+        for send in self._sends:
+            send.Start()
+
+    def Test(self) -> bool:
+        return all(send.Test() for send in self._sends)
+
+    def Free(self) -> None:
+        for send in self._sends:
+            send.Free()
 
 
 class _Repeated:
@@ -148,6 +178,16 @@ def check_size(size: int) -> int:
             "large for this version (dtype float32 halves it)"
         )
     return size
+
+
+def needs_collective(link: Link, lazy_downlink: bool) -> bool:
+    """Whether messages for everyone go by a collective, else by a send to each rank.
+
+    Measured on one host of 2 cores, d = 123: a round took 28 us either way on 4 ranks, 98 and 62 us on 10, 2.7 and 0.6
+    ms on 28. Across hosts the server's link is what is short, and a tree spares it. The lazy downlink needs a
+    collective for what has any length.
+    """
+    return lazy_downlink or not link.one_host
 
 
 def check_changes_size(workers: int, payload_nbytes: int) -> None:

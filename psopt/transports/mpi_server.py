@@ -1,7 +1,8 @@
 """The server's end of the MPI transport, on rank 0.
 
 Receives are posted before anything is sent and completed in whatever order answers come. A message for everyone goes by
-a collective; a message for a few goes to their ranks alone, and whoever is not asked gets nothing.
+a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a standing send to
+each; a message for a few goes to their ranks alone, and whoever is not asked gets nothing.
 """
 
 import time
@@ -33,7 +34,7 @@ from psopt.core.messages import (
 )
 from psopt.errors import WorkerFailed
 from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
-from psopt.transports.mpi import MPI, Link, answer_nbytes, check_changes_size, check_size
+from psopt.transports.mpi import MPI, Link, answer_nbytes, check_changes_size, check_size, needs_collective
 from psopt.transports.roll import Roll
 from psopt.transports.waiting import Patience, done_within
 
@@ -81,14 +82,17 @@ class ServerEnd:
         self._workers = workers
         self._home = [rank_of(m, link.size) for m in range(workers)]
         self._timeouts = timeouts
-        self._collective_nbytes = check_size(HEADER_NBYTES + dim * dtype.itemsize)
+        self._standing_nbytes = check_size(HEADER_NBYTES + dim * dtype.itemsize)
         self._down = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(workers)), dtype=np.uint8))
         self._lazy = lazy_downlink
         if lazy_downlink:
             check_changes_size(workers, payload_nbytes)
         self._head = np.empty(HEADER_NBYTES, dtype=np.uint8)
-        standing = self._head if lazy_downlink else self._down.buffer[: self._collective_nbytes]
-        self._collective = link.standing_broadcast(standing)
+        standing = self._head if lazy_downlink else self._down.buffer[: self._standing_nbytes]
+        if needs_collective(link, lazy_downlink):
+            self._everyone = link.standing_broadcast(standing)
+        else:
+            self._everyone = link.standing_fan(standing, Kind.BROADCAST)
         room = answer_nbytes(payload_nbytes, dim)
         self._slots = [Frame(np.empty(room, dtype=np.uint8)) for _ in range(workers)]
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
@@ -157,7 +161,7 @@ class ServerEnd:
             self._complete(request)
         self._failure_request.Cancel()
         self._failure_request.Wait()
-        for request in (*self._standing, *self._standing_values, self._collective):
+        for request in (*self._standing, *self._standing_values, self._everyone):
             request.Free()
 
     def _receives(self, slots: list[Frame], question: Kind) -> list[Any]:
@@ -169,18 +173,18 @@ class ServerEnd:
         return [comm.Recv_init([slot.buffer, MPI.BYTE], home[m], question) for m, slot in enumerate(slots)]
 
     def _send(self, message: Message, asked: Sequence[int] | None) -> list[Any]:
-        """To everyone (None) by a collective; to a few point to point, once to each rank that hosts one of them.
+        """To everyone (None) by what stands for that; to a few, once to each rank that hosts one of them.
 
-        What does not fit the collective, a float64 question in a float32 run, goes point to point as well.
+        What does not fit what stands, a float64 question in a float32 run, goes point to point as well.
         """
         if self._lazy and asked is None:
             return self._send_in_two(message)
         size = self._down.write(message)
-        if asked is None and size <= self._collective_nbytes:
-            self._collective.Start()
-            self.ledger.wire.down(self._collective_nbytes, self._ranks - 1)
+        if asked is None and size <= self._standing_nbytes:
+            self._everyone.Start()
+            self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
             self._contacted = [time.perf_counter()] * self._ranks
-            return [self._collective]
+            return [self._everyone]
         now = time.perf_counter()
         ranks = sorted({self._home[m] for m in (range(self._workers) if asked is None else asked)})
         self.ledger.wire.down(size, len(ranks))
@@ -194,12 +198,12 @@ class ServerEnd:
         self._down = self._down.holding(check_size(nbytes(message)))
         size = self._down.write(message)
         self._head[:] = self._down.buffer[:HEADER_NBYTES]
-        self._collective.Start()
+        self._everyone.Start()
         self.ledger.wire.down(size, self._ranks - 1)
         self._contacted = [time.perf_counter()] * self._ranks
         if size == HEADER_NBYTES:
-            return [self._collective]
-        return [self._collective, self._comm.Ibcast([self._down.buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)]
+            return [self._everyone]
+        return [self._everyone, self._comm.Ibcast([self._down.buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)]
 
     def _gather_answers(self, question: Evaluate | None, receives: list[Any], slots: list[Frame]) -> list[Any]:
         """One answer a worker, in worker order, with vectors of their own."""
@@ -234,9 +238,9 @@ class ServerEnd:
         missing = set(range(self._workers) if asked is None else asked)
         if patience.began > self._next_look:
             self._keep_alive_idle()
-        testsome, ledger, wire, home = MPI.Request.Testsome, self.ledger, self.ledger.wire, self._home
+        testsome, count, home = MPI.Request.Testsome, self.ledger.up, self._home
         worked_s = [0.0] * self._ranks
-        looks = 0
+        looks = taken_nbytes = 0
         while missing:
             done = testsome(receives)
             if not done:
@@ -250,14 +254,18 @@ class ServerEnd:
                 continue
             patience.reset()
             for i in done:
-                message = slots[i].read()
-                wire.up(slots[i].nbytes)
-                ledger.up(message)
-                worked_s[home[message.worker]] += message.seconds
+                slot = slots[i]
+                message = slot.read()
+                taken_nbytes += slot.nbytes
+                count(message)
+                m = message.worker
+                worked_s[home[m]] += message.seconds
                 receive(message)
-                missing.remove(message.worker)
+                missing.remove(m)
+        self.ledger.wire.up(taken_nbytes, len(receives))
         for request in sending:
-            self._complete(request)
+            if not request.Test():
+                self._complete(request)
         self.waited_s += time.perf_counter() - patience.began
         self.computed_s += max(worked_s)
 

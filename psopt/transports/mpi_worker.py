@@ -1,8 +1,8 @@
 """A worker rank's end of the MPI transport.
 
 The rank keeps two receives posted at all times: the next collective, by which a message for everyone comes, and the
-next point-to-point message, by which a message for a few comes. Answers leave from a buffer of their own while the
-rank's next worker already computes.
+next point-to-point message, by which a message for a few comes; where everything comes point to point, the latter
+alone. Answers leave from a buffer of their own while the rank's next worker already computes.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from psopt.core.messages import (
 from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
-from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
+from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size, needs_collective
 from psopt.transports.roll import is_fatal
 from psopt.transports.waiting import Patience, done_within
 
@@ -63,8 +63,9 @@ class WorkerEnd:
         Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
     handle : callable
         What a worker does with a broadcast.
-    collective : bool
-        Whether messages for everyone come by a collective; else all come point to point.
+    collective : bool, optional
+        Whether messages for everyone come by a collective, else all come point to point; by default as
+        `needs_collective` has it.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class WorkerEnd:
         replica: Replica | None = None,
         save: Callable[[int], str] | None = None,
         handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
-        collective: bool = True,
+        collective: bool | None = None,
     ) -> None:
+        if collective is None:
+            collective = needs_collective(link, replica is not None)
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
@@ -93,10 +96,12 @@ class WorkerEnd:
             self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
+        self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
         room = answer_nbytes(payload_nbytes, dim)
         self._outboxes = {m: _Outbox(self._comm, room) for m in self._workers}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
         self._channel = COLLECTIVE if collective else SINGLE
+        self._looks = 0
         self._round = 0
         self._at_work = -1
         self._passed_on = False
@@ -154,14 +159,14 @@ class WorkerEnd:
 
     def _leave(self) -> None:
         """Frees every standing request; the channel that `Stop` came by is the one that has nothing under way."""
-        collective, single = self._receives[COLLECTIVE], self._receives[SINGLE]
-        single.Cancel()
-        single.Wait()
+        if self._channel == COLLECTIVE:
+            self._receives[SINGLE].Cancel()
+            self._receives[SINGLE].Wait()
         for outbox in self._outboxes.values():
             self._complete(outbox)
             outbox.free()
-        collective.Free()
-        single.Free()
+        for receive in self._receives.values():
+            receive.Free()
 
     def _answer(self, asked: Any, call: Callable[[Worker, Any], Message], message: Message, question: Kind) -> None:
         for m in asked:
@@ -172,30 +177,27 @@ class WorkerEnd:
     def _next(self) -> int:
         """Waits for the next message and tells its channel.
 
-        The channel of the last message is looked at every time, the other every fourth time: whichever is looked at,
-        MPI moves both along, and a look at many requests in one call costs several times as much.
+        The channel of the last message is looked at every time, the other, if there is one, every fourth time:
+        whichever is looked at, MPI moves both along, and a look at many requests in one call costs several times more.
         """
         likely = self._channel
-        other = 1 - likely
-        test, test_other = self._receives[likely].Test, self._receives[other].Test
+        test, test_other = self._tests[likely], self._tests.get(1 - likely)
         if test():
             return likely
         patience = Patience(self._timeouts.idle_s)
-        self._pass_on()
-        looks = 0
-        while True:
-            looks += 1
-            if looks & 3 == 0 and test_other():
-                return other
-            if patience.resting:
-                self._pass_on()
-            if not patience.pause():
-                raise DeadlinePassed(
-                    f"rank {self._link.rank} on {self._link.host} had no word from the server for "
-                    f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
-                )
+        pause = patience.pause
+        while pause():
             if test():
                 return likely
+            self._looks += 1
+            if self._looks & 3 == 0 and test_other is not None and test_other():
+                return 1 - likely
+            if self._looks & 15 == 0 or patience.resting:
+                self._pass_on()
+        raise DeadlinePassed(
+            f"rank {self._link.rank} on {self._link.host} had no word from the server for "
+            f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
+        )
 
     def _send(self, message: Message, question: Kind) -> None:
         """Posts one worker's answer from that worker's own buffer, which the previous answer must have left."""
@@ -235,31 +237,41 @@ class WorkerEnd:
 
 
 class _Outbox:
-    """A buffer that one answer at a time leaves from, with a standing send for each length and tag that comes up."""
+    """A buffer that one answer at a time leaves from, with a standing send for each length and tag that comes up.
+
+    ``empty`` tells whether the last one has left.
+    """
 
     def __init__(self, comm: Any, nbytes: int) -> None:
         self._comm = comm
         self._frame = Frame(np.empty(nbytes, dtype=np.uint8))
         self._sends: dict[tuple[int, Kind], Any] = {}
-        self.empty: Callable[[], bool] = lambda: True
+        self.free()
 
     def send(self, message: Message, tag: Kind) -> None:
-        """Posts the message; the last one must have left, which ``empty`` tells."""
+        """Posts the message; the last one must have left."""
         if type(message) is Value and nbytes(message) > self._frame.buffer.size:  # a Hessian
             self.free()
             self._frame = Frame(np.empty(check_size(nbytes(message)), dtype=np.uint8))
         size = self._frame.write(message)
+        if size != self._size or tag is not self._tag:
+            self._choose(size, tag)
+        self._start()
+
+    def _choose(self, size: int, tag: Kind) -> None:
+        """The standing send of this length and tag is the next to start."""
         send = self._sends.get((size, tag))
         if send is None:
             if len(self._sends) == MOST_SENDS:
                 self.free()
             send = self._comm.Send_init([self._frame.buffer[:size], MPI.BYTE], SERVER, tag)
             self._sends[size, tag] = send
-        send.Start()
-        self.empty = send.Test
+        self._size, self._tag = size, tag
+        self._start, self.empty = send.Start, send.Test
 
     def free(self) -> None:
         for send in self._sends.values():
             send.Free()
         self._sends.clear()
-        self.empty = lambda: True
+        self._size, self._tag = 0, None
+        self.empty: Callable[[], bool] = lambda: True

@@ -2,12 +2,14 @@
 
     python tests/benchmarks/bench_round.py [--dim 123] [--rounds 2000] [--repeats 7]
 
-starts 4 ranks (a server and 3 workers, a rank each), and prints the median microseconds of a round of both, and the
-ratio. Both do the same exchange with the same polite waiting: receives posted, theta out by a nonblocking broadcast,
-three gradients back, summed in worker order, one step. The gradient costs nothing.
+starts 4 ranks, a server and 3 workers, and prints the median microseconds of a round of both, and the ratio: of psopt
+with a rank a worker, as the loop has it, and with its workers placed as `psopt run` places them by itself. Both do the
+same exchange with the same polite waiting: receives posted, theta out to everyone, three gradients back, summed in
+worker order, one step. The gradient costs nothing.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -98,21 +100,38 @@ def bare_round_us(comm, dim, rounds):
 def measure(dim, rounds, repeats):
     from mpi4py import MPI
 
+    from psopt.launch import default_ranks
     from psopt.transports.mpi import Link
+    from psopt.transports.waiting import done_within
 
-    link, comm = Link(), MPI.COMM_WORLD.Dup()
-    psopt_round_us(link, dim, 50), bare_round_us(comm, dim, 50)
-    ours, bare = [], []
+    world = MPI.COMM_WORLD
+    comm, ranks = world.Dup(), default_ranks(WORKERS)
+    few = world.Split(int(world.rank < ranks), world.rank)
+    each, placed = Link(), Link(few) if world.rank < ranks else None
+
+    def together(run, *arguments):
+        """One of the loops, on those ranks that take part; the others wait politely."""
+        us = math.nan if arguments[0] is None else run(*arguments)
+        assert done_within(600.0, comm.Ibarrier().Test)
+        return us
+
+    loops = {
+        f"psopt, {WORKERS + 1} ranks": (psopt_round_us, each),
+        f"psopt, {ranks} ranks": (psopt_round_us, placed),
+        f"hand-written, {WORKERS + 1} ranks": (bare_round_us, comm),
+    }
+    for run, where in loops.values():
+        together(run, where, dim, 50)
+    took = {name: [] for name in loops}
     for _ in range(repeats):
-        ours.append(psopt_round_us(link, dim, rounds))
-        bare.append(bare_round_us(comm, dim, rounds))
-    if link.rank == 0:
-        ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
-        print(
-            f"d = {dim}, {WORKERS} workers, {repeats} x {rounds} rounds: psopt {statistics.median(ours):.0f} us, "
-            f"hand-written {statistics.median(bare):.0f} us, ratio {ratio:.2f}",
-            flush=True,
-        )
+        for name, (run, where) in loops.items():
+            took[name].append(together(run, where, dim, rounds))
+    if world.rank == 0:
+        print(f"d = {dim}, {WORKERS} workers, {repeats} x {rounds} rounds", flush=True)
+        *_, bare = took.values()
+        for name, us in took.items():
+            ratio = statistics.median(a / b for a, b in zip(us, bare, strict=True))
+            print(f"  {name:<24} {statistics.median(us):7.0f} us  {ratio:5.2f}", flush=True)
 
 
 def main():

@@ -11,13 +11,16 @@ import traceback
 
 from psopt import signals
 from psopt.launch import ONE_THREAD, told_rank
+from psopt.slurm import REQUEUE
 
 TURN_S = 1.0
 """Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
 
 
 def main() -> None:
-    """Runs the command line and leaves with its exit code: 0 success, 1 failure, 2 wrong input, 130 interrupted."""
+    """Runs the command line and leaves with its exit code: 0 success, 1 failure, 2 wrong input, 75 warned and to be
+    started again, 130 interrupted.
+    """
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
     code = guarded()
@@ -30,7 +33,7 @@ def main() -> None:
 
 def guarded() -> int:
     """The command line; every way out of it is an exit code, or the end of the job."""
-    from psopt.errors import CannotWrite, ConfigError, DeadlinePassed, IncompatibleParts, WorkerFailed
+    from psopt.errors import CannotWrite, ConfigError, DeadlinePassed, IncompatibleParts, Warned, WorkerFailed
 
     first = told_rank() == 0
     if first:
@@ -50,8 +53,10 @@ def guarded() -> int:
             return 2
         except click.Abort:
             raise KeyboardInterrupt from None
-    except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed) as error:
+    except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed, Warned) as error:
         code = 2 if isinstance(error, ConfigError | IncompatibleParts) else 1
+        if isinstance(error, Warned):
+            code = REQUEUE
         alone = not error.agreed and _in_a_job()  # only this rank knows
         if isinstance(error, DeadlinePassed):
             time.sleep(TURN_S * min(told_rank(), 2))

@@ -15,9 +15,16 @@ SET = click.option(
     metavar="A.B=C",
     help="Change one key of the config, as in --set stop.gap=1e-6; may be given several times.",
 )
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to write into; one that holds a run is refused."
-)
+
+
+def folder(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """A folder's name as a path; an empty one, as of a shell variable that is not set, is not the present folder."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("the name of the folder is empty", context, option)
+    return None if value is None else Path(value)
+
+
+OUT = click.option("--out", callback=folder, help="Folder to write into; one that holds a run is refused.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress line.")
 
 
@@ -31,11 +38,13 @@ def cli() -> None:
       psopt run configs/lag_wk.yaml        nine workers over MPI, on real data
       psopt simulate configs/lag_wk.yaml   the same bits in one process, without MPI
       psopt sweep configs/lag_wk.yaml ...  a run for each combination of values, and one table
+      psopt submit configs/lag_wk.yaml     a run as a job on a Slurm cluster
       psopt validate configs/lag_wk.yaml   what is wrong with a config, all of it at once
       psopt list                           the recipes, parts, data sets and problems there are
       psopt doctor                         whether MPI works here
 
-    Exit codes: 0 success, 1 failure, 2 wrong input, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 wrong input, 75 warned of its end (SIGUSR1) and to be started again, 130
+    interrupted.
     """
 
 
@@ -49,7 +58,13 @@ def cli() -> None:
 @SET
 @OUT
 @QUIET
-def run(config: Path, ranks: int | None, overrides: tuple[str, ...], out: Path | None, quiet: bool) -> int:
+@click.option(
+    "--resume",
+    "go_on",
+    is_flag=True,
+    help="Go on where OUT holds the beginning of this run; if it is done, do nothing.",
+)
+def run(config: Path, ranks: int | None, overrides: tuple[str, ...], out: Path | None, quiet: bool, go_on: bool) -> int:
     """Run CONFIG over MPI.
 
     Started by mpiexec or srun, it joins that job. Started alone, it starts mpiexec itself, on this machine. The number
@@ -66,7 +81,7 @@ def run(config: Path, ranks: int | None, overrides: tuple[str, ...], out: Path |
     """
     from psopt import commands
 
-    return commands.run(config, ranks, overrides, out, quiet)
+    return commands.run(config, ranks, overrides, out, quiet, go_on)
 
 
 @cli.command()
@@ -90,7 +105,7 @@ def resume(folder: Path, ranks: int | None, overrides: tuple[str, ...], quiet: b
       psopt resume runs/mine --set stop.max_rounds=20000
       mpiexec -n 4 psopt resume runs/mine
 
-    Of the config, `stop`, `timeouts`, `checkpoint`, `failure`, `faults` and `debug` may change, by --set or in
+    Of the config, `stop`, `timeouts`, `checkpoint`, `failure`, `slurm`, `faults` and `debug` may change, by --set or in
     FOLDER/config.yaml; another change is refused, because the run would be another one.
     """
     from psopt import commands
@@ -121,13 +136,14 @@ def simulate(config: Path, overrides: tuple[str, ...], out: Path | None, quiet: 
     help="One axis: a key of the config and its values, as in --grid seed=1,2,3; may be given several times.",
 )
 @SET
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the runs and the table.")
+@click.option("--out", callback=folder, required=True, help="Folder for the runs and the table.")
 @click.option(
     "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many points run at a time."
 )
 @click.option("--point", type=int, metavar="I", help="Run this point alone, and make no table.")
 @click.option("--collect", is_flag=True, help="Run nothing; make the table of what is there.")
 @click.option("--dry-run", is_flag=True, help="Run nothing; print the points.")
+@click.option("--ranks", type=click.IntRange(min=2), help="With --point: start that many MPI ranks for it.")
 def sweep(
     config: Path,
     grid: tuple[str, ...],
@@ -137,6 +153,7 @@ def sweep(
     point: int | None,
     collect: bool,
     dry_run: bool,
+    ranks: int | None,
 ) -> int:
     """Run CONFIG once for each combination of values, and collect one table.
 
@@ -153,7 +170,61 @@ def sweep(
     """
     from psopt import commands
 
-    return commands.sweep(config, grid, overrides, out, processes, point, collect, dry_run)
+    return commands.sweep(config, grid, overrides, out, processes, point, collect, dry_run, ranks)
+
+
+@cli.command()
+@CONFIG
+@click.option("--nodes", type=click.IntRange(min=1), help="Machines.")
+@click.option("--ntasks", type=click.IntRange(min=2), help="MPI ranks in all.  [default: 1 + workers]")
+@click.option("--ntasks-per-node", type=click.IntRange(min=1), help="MPI ranks on each node.")
+@click.option("--cpus-per-task", type=click.IntRange(min=1), help="Cores for each rank.")
+@click.option("--time", metavar="LIMIT", help="Time limit: MINUTES, H:MM:SS or D-HH:MM:SS.")
+@click.option("--partition", metavar="NAME")
+@click.option("--account", metavar="NAME")
+@click.option("--qos", metavar="NAME")
+@click.option("--constraint", metavar="FEATURES")
+@click.option("--mem", metavar="SIZE", help="Memory on each node.")
+@click.option("--launcher", type=click.Choice(["auto", "srun", "mpiexec"]), help="What starts the ranks.")
+@click.option("--mpi", metavar="KIND", help="What srun is told as --mpi.  [default: pmi2]")
+@click.option("--warning-s", type=click.IntRange(min=0), help="Seconds before the limit at which the run leaves.")
+@click.option("--requeue/--no-requeue", default=None, help="Whether a job that had to leave is queued again.")
+@click.option("--at-once", type=click.IntRange(min=1), metavar="N", help="With --grid: points that run at a time.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="A.B=V1,V2,...",
+    help="Submit an array, a job a point, as `psopt sweep` has them; may be given several times.",
+)
+@SET
+@click.option("--out", callback=folder, help="Run folder.  [default: runs/NAME-TIMESTAMP]")
+@click.option("--dry-run", is_flag=True, help="Print the script that would be submitted, and do nothing.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and exit 0 if the run has come to its own.")
+def submit(
+    config: Path,
+    grid: tuple[str, ...],
+    overrides: tuple[str, ...],
+    out: Path | None,
+    dry_run: bool,
+    wait: bool,
+    **given: Any,
+) -> int:
+    """Hand CONFIG to Slurm as a batch job, or with --grid as a job array.
+
+    What is not given here comes from the config's section `slurm`. A job that is warned of its time limit writes a
+    checkpoint, goes back into the queue, and goes on by itself; submitting the same config with the same --out again
+    goes on as well.
+
+    \b
+      psopt submit configs/lag_wk.yaml --nodes 2 --ntasks-per-node 5 --time 0:30:00 --dry-run
+      psopt submit configs/lag_wk.yaml --partition short --time 30 --out runs/mine --wait
+      psopt submit configs/local_sgd.yaml --grid seed=1,2,3 --out runs/seeds
+
+    The script and what the job prints stand in OUT.slurm, beside the run folder OUT.
+    """
+    from psopt.submitting import submit as hand_over
+
+    return hand_over(config, given, overrides, grid, out, dry_run, wait)
 
 
 @cli.command()
@@ -197,7 +268,7 @@ METHODS = click.option(
     help="Which rows of the table, comma separated.",
 )
 RANKS = click.option("--ranks", type=click.IntRange(min=2), help="MPI ranks.  [default: 1 + min(workers, cores)]")
-INTO = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for table.json and the runs.")
+INTO = click.option("--out", callback=folder, required=True, help="Folder for table.json and the runs.")
 
 
 @reproduce.command(name="lag-real")
@@ -238,7 +309,7 @@ def bench() -> None:
 
 
 @bench.command(name="kernels")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
+@click.option("--out", callback=folder, help="Folder for bench.json.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for each line's turns."
 )

@@ -20,25 +20,39 @@ if TYPE_CHECKING:
 JOIN_S = 60.0
 
 
-def run(path: Path, ranks: int | None, overrides: Sequence[str], out: Path | None, quiet: bool) -> int:
+def run(
+    path: Path, ranks: int | None, overrides: Sequence[str], out: Path | None, quiet: bool, go_on: bool = False
+) -> int:
     """``psopt run``: joins the job it is started in, or starts one."""
     from psopt.config import load, parse
     from psopt.runs.agreement import decided
     from psopt.runs.experiment import Plan
     from psopt.runs.experiment import run as run_over
+    from psopt.runs.resume import plan_for
 
+    if go_on and out is None:
+        raise ConfigError("--resume needs --out: which folder may hold the beginning of the run?")
     if launch.told_ranks() is None:
         config = load(path, overrides)
         folder = out or default_folder(config.name)
-        check_free(folder)
+        if not go_on:
+            check_free(folder)
         count = ranks or launch.default_ranks(config.workers, config.repeat)
-        return start(count, ["run", str(path), "--out", str(folder), *_options(overrides, quiet)], folder, config)
+        options = [*_options(overrides, quiet), *["--resume"] * go_on]
+        return start(count, ["run", str(path), "--out", str(folder), *options], folder, config)
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
-    plan = Plan(parse(listed["config"]), Path(listed["folder"]), quiet=quiet)
-    done = run_over(plan, link)
-    if link.rank == 0:
-        closing_table(done.summary, str(plan.folder))
+    config, folder = parse(listed["config"]), Path(listed["folder"])
+    plan = plan_for(config, folder, link) if go_on else Plan(config, folder)
+    first = link.rank == 0
+    if plan is None:
+        if first:
+            closing_table(read_summary(folder), str(folder))
+            print("psopt: nothing to do: the run has come to its end before")
+        return 0
+    done = run_over(replace(plan, quiet=quiet, started=launch.started()), link)
+    if first:
+        closing_table(done.summary, str(folder))
     return 0
 
 
@@ -71,7 +85,7 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
         resuming.check_early(config, folder)
         if count > 1:
             return start(count, ["resume", str(folder), *_options(overrides, quiet)], folder, config)
-    plan = replace(resuming.going_on(config, folder, link), quiet=quiet)
+    plan = replace(resuming.going_on(config, folder, link), quiet=quiet, started=launch.started())
     done = simulate_here(plan) if link is None else run_over(plan, link)
     if first:
         closing_table(done.summary, str(folder))
@@ -80,7 +94,12 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
 
 def _options(overrides: Sequence[str], quiet: bool) -> list[str]:
     """What was typed, for the ranks."""
-    return [word for each in overrides for word in ("--set", each)] + ["--quiet"] * quiet
+    return repeated("--set", overrides) + ["--quiet"] * quiet
+
+
+def repeated(option: str, values: Sequence[str]) -> list[str]:
+    """The option before each of its values."""
+    return [word for value in values for word in (option, value)]
 
 
 def _settle(config: Any, out: Path | None) -> dict[str, Any]:
@@ -97,18 +116,20 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
     from psopt.runs.checkpoint import how_to_go_on
     from psopt.runs.occupancy import ask_to_end
 
-    extra = {TERMINAL_WIDTH: str(shutil.get_terminal_size().columns if sys.stderr.isatty() else 0)}
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    extra = {TERMINAL_WIDTH: str(width), launch.STARTED: str(launch.started() or "")}
     if folder is None:
         return launch.mpiexec(ranks, arguments, extra)
     frozen_s, before = None, _stamp(folder / "summary.json")
     if config.failure.survives:
         launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")
         frozen_s = config.timeouts.idle_s
-    code = launch.mpiexec(ranks, arguments, extra, lambda: ask_to_end(folder), frozen_s)
+    code = launch.mpiexec(ranks, arguments, extra, lambda number: ask_to_end(folder, number), frozen_s)
     over = _stamp(folder / "summary.json") not in (None, before)
     if over and config.failure.survives:
         return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
-    if not over and (folder / "trace.jsonl").is_file():  # whatever could have been told would be in the summary
+    refused = code == 2  # the ranks have said why
+    if not over and not refused and (folder / "trace.jsonl").is_file():  # else it would be told in the summary
         print("psopt: the job died without a word", file=sys.stderr)
         print(how_to_go_on(folder) or "psopt: there is no checkpoint yet", file=sys.stderr, flush=True)
         return code or 1
@@ -150,7 +171,7 @@ def simulate(path: Path, overrides: Sequence[str], out: Path | None, quiet: bool
     from psopt.runs.experiment import simulate as simulate_here
 
     config = load(path, overrides)
-    plan = Plan(config, out or default_folder(config.name), quiet=quiet)
+    plan = Plan(config, out or default_folder(config.name), quiet=quiet, started=launch.started())
     done = simulate_here(plan, reorder)
     closing_table(done.summary, str(plan.folder))
     return 0
@@ -165,6 +186,7 @@ def sweep(
     number: int | None,
     collect: bool,
     dry_run: bool,
+    ranks: int | None = None,
 ) -> int:
     """``psopt sweep``: all points that are not finished, or one; then the table."""
     from psopt.runs import sweep_table
@@ -176,8 +198,10 @@ def sweep(
         raise together(ConfigError("--point, --collect and --dry-run exclude each other"))
     if number is not None and processes > 1:
         raise together(ConfigError("--processes cannot be used with --point, which runs one point alone"))
+    if ranks is not None and number is None:
+        raise together(ConfigError("--ranks is for one point: use it with --point"))
     if number is not None:
-        return _sweep_point(path, grid, overrides, out, number)
+        return _sweep_point(path, grid, overrides, out, number, ranks)
     if launch.told_ranks() is not None:
         raise together(
             ConfigError(
@@ -188,6 +212,9 @@ def sweep(
     axes = axes_of(grid, overrides)
     points = points_of(path, axes, overrides, out)
     held = check_folders(points)
+    for point in points:  # an axis of recipes does not undo the parts that the file changes
+        if "algorithm.recipe" in point.values and point.config.algorithm_name != point.config.recipe:
+            tell(f"WARNING: {point}: runs {point.config.algorithm_name}, from {path} or --set")
     if dry_run:
         sweep_table.show_points(points, held)
         return 0
@@ -206,8 +233,10 @@ def sweep(
     return 0 if all(row["status"] == Held.FINISHED.value for row in rows) else 1
 
 
-def _sweep_point(path: Path, grid: Sequence[str], overrides: Sequence[str], out: Path, number: int) -> int:
-    """One point, in this process or on all ranks of the job that it was started in."""
+def _sweep_point(
+    path: Path, grid: Sequence[str], overrides: Sequence[str], out: Path, number: int, ranks: int | None
+) -> int:
+    """One point: on all ranks of the job that it was started in, or of one that is started, or in this process."""
     from psopt.config import parse
     from psopt.runs.agreement import decided
     from psopt.runs.experiment import run as run_over
@@ -219,14 +248,19 @@ def _sweep_point(path: Path, grid: Sequence[str], overrides: Sequence[str], out:
     def settle() -> dict[str, Any]:
         return settled(points_of(path, axes_of(grid, overrides), overrides, out), number)
 
-    link = None if launch.told_ranks() is None else join(None)
+    link = None if launch.told_ranks() is None else join(ranks)
     listed = settle() if link is None else decided(link, JOIN_S, settle)
     first = link is None or link.rank == 0
+    if link is None and ranks is not None:
+        arguments = ["sweep", str(path), *repeated("--grid", grid), *repeated("--set", overrides)]
+        arguments += ["--out", str(out), "--point", str(number)]
+        return start(ranks, arguments, Path(listed["folder"]), parse(listed["config"]))
     plan = plan_for(parse(listed["config"]), Path(listed["folder"]), link)
     if first:
         tell(listed["point"] + ": done already" * (plan is None))
     if plan is None:
         return 0
+    plan = replace(plan, started=launch.started())
     done = simulate_here(plan) if link is None else run_over(plan, link)
     if first:
         closing_table(done.summary, str(plan.folder))

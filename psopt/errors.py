@@ -3,8 +3,8 @@
 `ConfigError` and `IncompatibleParts` are the user's to mend and are shown as one sentence without a traceback.
 `NotFinite` is theirs as well: a run that has diverged, found where it happened. `ProtocolError` is a bug of psopt's
 own. `WorkerFailed` carries what a worker raised across ranks: one of these sentences, or somebody else's traceback.
-`DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too. `WorkerLost` stands, in one
-process, for the death of a worker's process.
+`DeadlinePassed` and `CannotWrite` are the machine's doing, and are one sentence too. `Warned` is no failure: the time
+was nearly over. `WorkerLost` stands, in one process, for the death of a worker's process.
 """
 
 LONGEST_PLACE = 400
@@ -64,6 +64,10 @@ class DeadlinePassed(PsoptError):
 
 class CannotWrite(PsoptError):
     """The run folder takes no more: a full disk, a quota, a lost file system."""
+
+
+class Warned(PsoptError):
+    """The run was warned that its time is nearly over: it has ended with a checkpoint, to be started again."""
 
 
 class WorkerFailed(PsoptError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
+from psopt.signals import WARNING
 
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
@@ -30,6 +31,8 @@ AS_ROOT = {
     "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+STARTED = "PSOPT_STARTED"
+"""Environment variable: when the launcher of the ranks was called, in seconds since 1970."""
 END_WITHIN_S = 4.0
 LOOK_EVERY_S = 0.2
 PR_SET_PDEATHSIG = 1
@@ -75,6 +78,21 @@ def default_ranks(workers: int, repeat: int = 1) -> int:
     return 1 + min(workers, cores()) if repeat == 1 else max(2, min(repeat, cores()))
 
 
+def started(environment: Mapping[str, str] = os.environ) -> float | None:
+    """When whatever became this process was called, in seconds since 1970: its launcher, as far as that told, else the
+    process itself; None where the system does not say.
+    """
+    try:
+        return float(environment[STARTED])
+    except (KeyError, ValueError):
+        pass
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def find_mpiexec() -> str:
     """The mpiexec that belongs to this Python's environment, or else the first on PATH."""
     beside = Path(sys.executable).parent / "mpiexec"
@@ -89,8 +107,12 @@ def find_mpiexec() -> str:
 
 def environment() -> dict[str, str]:
     """What a job is started with: this process's environment, and what the MPI libraries want to hear."""
-    wanted = {**ENVIRONMENT, **ONE_THREAD, **(AS_ROOT if os.geteuid() == 0 else {})}
-    return {**wanted, **os.environ}
+    return {**wanted_environment(), **os.environ}
+
+
+def wanted_environment() -> dict[str, str]:
+    """What the MPI libraries want to hear."""
+    return {**ENVIRONMENT, **ONE_THREAD, **(AS_ROOT if os.geteuid() == 0 else {})}
 
 
 def version_of(mpiexec: str) -> str:
@@ -117,7 +139,7 @@ def mpiexec(
     ranks: int,
     arguments: Sequence[str],
     extra: Mapping[str, str] | None = None,
-    ask: Callable[[], bool] = lambda: False,
+    ask: Callable[[int], bool] = lambda number: False,
     frozen_s: float | None = None,
 ) -> int:
     """Runs ``python -m psopt ARGUMENTS`` on that many ranks and returns the job's exit code.
@@ -125,9 +147,10 @@ def mpiexec(
     With ``frozen_s`` the ranks outlive each other. The job is then over when rank 0 is, or when that has been stopped
     for so many seconds: who is left a few seconds later is ended, for mpiexec would wait for a frozen rank for ever.
 
-    An interrupt or a termination goes to ``ask``, which tells whether it could ask the job to end in good order; that
-    then takes as long as it does. If not, or when a second one comes, the job is terminated, and killed a few seconds
-    later. Then KeyboardInterrupt goes on.
+    An interrupt or a termination goes to ``ask``, which is given the signal that asks, and tells whether it could ask
+    the job to end in good order; that then takes as long as it does. If not, or when a second one comes, the job is
+    terminated, and killed a few seconds later. Then KeyboardInterrupt goes on. A warning goes the same way and ends no
+    wait; where ``ask`` cannot pass it on, mpiexec does, to all ranks.
     """
     outliving = [] if frozen_s is None else ["--with-ft", "ulfm"]
     command = [find_mpiexec(), *outliving, "-n", str(ranks), sys.executable, "-m", "psopt", *arguments]
@@ -135,9 +158,15 @@ def mpiexec(
     def wait(job: subprocess.Popen[bytes]) -> int:
         return job.wait() if frozen_s is None else _wait_for_server(job, frozen_s)
 
+    job = None
+
+    def warn(number: int, frame: object) -> None:
+        if job is not None and not ask(number):
+            job.send_signal(number)
+
     handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     earlier = {number: signal.signal(number, _interrupt) for number in handed_on}
-    job = None
+    earlier[WARNING] = signal.signal(WARNING, warn)
     try:
         job = subprocess.Popen(
             command,
@@ -149,13 +178,15 @@ def mpiexec(
         return wait(job)
     except KeyboardInterrupt:
         try:
-            if job is not None and ask() and wait(job) == 0:
-                return 0  # it had come to its end anyway
+            if job is not None and ask(signal.SIGINT):
+                wait(job)
         finally:
             for number in handed_on:
                 signal.signal(number, signal.SIG_IGN)
             if job is not None:
                 _end(job)
+        if job is not None and job.returncode == 0:
+            return 0  # it had come to its end anyway
         raise
     finally:
         for number, handler in earlier.items():

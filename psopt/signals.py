@@ -1,7 +1,8 @@
-"""Signals that ask a run to end: Ctrl-C, and the termination that schedulers send.
+"""Signals that ask a run to end: Ctrl-C, the termination that schedulers send, and the warning that comes before it.
 
 A run heeds them between two rounds, so that it ends in good order and with a checkpoint. Whoever asks again, or where a
-round takes longer than `GRACE_S`, gets a `KeyboardInterrupt` on the spot, as everywhere outside of a run.
+round takes longer than `GRACE_S`, gets a `KeyboardInterrupt` on the spot, as everywhere outside of a run. The warning,
+SIGUSR1, may come several times and early: the run ends after its next round, however long that takes.
 """
 
 import os
@@ -11,16 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
+WARNING = signal.SIGUSR1
 GRACE_S = 10.0
 
 
 @dataclass
 class Wish:
-    """Whether somebody has ``asked`` this process, and whether a run is under way that ``heeds`` it, or is at something
-    that is worth waiting for.
+    """Whether somebody has ``asked`` this process, or ``warned`` it that its time is nearly over, which asks as well;
+    and whether a run is under way that ``heeds`` it, or is at something that is worth waiting for.
     """
 
     asked: bool = False
+    warned: bool = False
     heeds: bool = False
     patient: bool = False
 
@@ -43,11 +46,12 @@ def answer() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _asked)
     signal.signal(signal.SIGALRM, _late)
+    signal.signal(WARNING, _remember)
 
 
 def pass_on() -> None:
     """From now on this process, a rank that hosts workers, only remembers: rank 0 has to know."""
-    for number in ASKING:
+    for number in (*ASKING, WARNING):
         signal.signal(number, _remember)
 
 
@@ -55,9 +59,14 @@ def asked() -> bool:
     return _wish.asked
 
 
-def ask() -> None:
+def warned() -> bool:
+    return _wish.warned
+
+
+def ask(warned: bool) -> None:
     """As if a signal had come."""
     _wish.asked = True
+    _wish.warned |= warned
 
 
 @contextmanager
@@ -99,7 +108,7 @@ def _asked(number: int, frame: object) -> None:
 
 def ignore() -> None:
     """From now on nobody is asked: this process is ending."""
-    for each in (*ASKING, signal.SIGALRM):
+    for each in (*ASKING, WARNING, signal.SIGALRM):
         signal.signal(each, signal.SIG_IGN)
 
 
@@ -109,4 +118,4 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _remember(number: int, frame: object) -> None:
-    _wish.asked = True
+    ask(number == WARNING)

@@ -19,7 +19,7 @@ LONGEST = 400
 LAYERS = [
     ("psopt",),  # its version
     ("errors",),
-    ("data", "launch", "signals"),
+    ("data", "launch", "signals", "slurm"),
     ("problems",),
     ("parts",),
     ("algorithm",),
@@ -29,6 +29,7 @@ LAYERS = [
     ("config",),
     ("runs",),
     ("commands", "doctor", "bench"),
+    ("submitting",),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -302,7 +302,13 @@ WRONG = {
     "far key": ({"trace": {"zzz": 3}}, "trace.zzz: unknown key; valid are every"),
     "key of another section": ({"max_rounds": 3}, "max_rounds: unknown key; it belongs under `stop`"),
     "key of the top": ({"stop": {"seed": 3}}, "stop.seed: unknown key; it belongs to the top level"),
-    "later: slurm": ({"slurm": {}}, "slurm: unknown key; "),
+    "near key for Slurm": ({"slurm": {"node": 2}}, "slurm.node: unknown key; did you mean `nodes`?"),
+    "time of no form": ({"slurm": {"time": "soon"}}, "slurm.time: key 'time' is 'soon'; expected MINUTES, H:MM:SS"),
+    "a partition that is shell": (
+        {"slurm": {"partition": "a; b"}},
+        "slurm.partition: key 'partition' is 'a; b'; expected one word",
+    ),
+    "no nodes": ({"slurm": {"nodes": 0}}, "slurm.nodes: found 0, expected"),
     "a downlink that is none": (
         {"downlink": "deltas"},
         "downlink: found the text 'deltas', expected one of theta, changes",

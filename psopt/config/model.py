@@ -15,6 +15,7 @@ from psopt.data import DataSpec
 from psopt.errors import ConfigError
 from psopt.parts import NESTED, kind_of
 from psopt.recipes import RECIPES
+from psopt.slurm import Slurm
 from psopt.transports.base import Timeouts
 
 DEFAULT_ROUNDS = 1000
@@ -173,6 +174,7 @@ class RunConfig:
     timeouts : Timeouts
     checkpoint : Checkpoint
     failure : Failure
+    slurm : Slurm
     debug : Debug
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
@@ -198,6 +200,7 @@ class RunConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     failure: Failure = field(default_factory=Failure)
+    slurm: Slurm = field(default_factory=Slurm)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Literal["theta", "changes"] = "theta"
@@ -218,6 +221,7 @@ class RunConfig:
             "timeouts": _plain(self.timeouts),
             "checkpoint": _plain(self.checkpoint),
             "failure": _plain(self.failure),
+            "slurm": _plain(self.slurm),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
             "downlink": self.downlink,

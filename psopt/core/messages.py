@@ -151,9 +151,12 @@ class KeepAlive(NamedTuple):
 
 
 class Interrupt(NamedTuple):
-    """Somebody has asked a rank other than the server's to end the run; comes unasked, like a failure."""
+    """Somebody has asked a rank other than the server's to end the run, or ``warned`` it that its time is nearly over;
+    comes unasked, like a failure.
+    """
 
     rank: int
+    warned: bool = False
 
 
 class Save(NamedTuple):
@@ -327,7 +330,7 @@ _WRITTEN = {
     Stop: lambda x: (Kind.STOP, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     KeepAlive: lambda x: (Kind.KEEP_ALIVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
     Save: lambda x: (Kind.SAVE, -1, x.round, 0, 0, 0.0, NO_VECTOR),
-    Interrupt: lambda x: (Kind.INTERRUPT, -1, 0, x.rank, 0, 0.0, NO_VECTOR),
+    Interrupt: lambda x: (Kind.INTERRUPT, -1, 0, x.rank, x.warned, 0.0, NO_VECTOR),
     Saved: lambda x: (Kind.SAVED, -1, x.round, x.rank, 0, 0.0, np.frombuffer(x.text.encode(), np.uint8)),
 }
 """Message -> kind, worker (of a broadcast: bytes of its mask), round, two integers, a number, an array."""
@@ -341,7 +344,7 @@ _READ = {
     int(Kind.STOP): lambda m, k, first, second, number, array: Stop(k),
     int(Kind.KEEP_ALIVE): lambda m, k, first, second, number, array: KeepAlive(k),
     int(Kind.SAVE): lambda m, k, first, second, number, array: Save(k),
-    int(Kind.INTERRUPT): lambda m, k, first, second, number, array: Interrupt(first),
+    int(Kind.INTERRUPT): lambda m, k, first, second, number, array: Interrupt(first, bool(second)),
     int(Kind.SAVED): lambda m, k, first, second, number, array: Saved(first, k, _decoded(array)),
 }
 """The way back, but for uploads, which come most often, and broadcasts, which have a mask beyond the array."""

@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, WorkerFailed
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, Warned, WorkerFailed
 from psopt.transports.base import failure_header
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
 T = TypeVar("T")
-TOLD = (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite)
+TOLD = (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, Warned)
 KINDS: dict[str, type[PsoptError]] = {kind.__name__: kind for kind in TOLD}
 
 

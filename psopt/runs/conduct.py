@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from psopt.core import downlink
 from psopt.core.messages import Hello
 from psopt.core.server import Server
 from psopt.core.state import restored, state_of
-from psopt.errors import CannotWrite
+from psopt.errors import CannotWrite, Warned
 from psopt.runs import folder as run_folder
 from psopt.runs import reference
 from psopt.runs.building import Facts
@@ -81,6 +81,7 @@ class Conductor:
         self._server: Server | None = None
         self._last: Record | None = None
         self._observer = Observer(config, facts, transport)
+        self._started, self._startup_s = plan.started, None
         self._began = self._ended = perf_counter()
         self._overhead = (0.0, 0.0)
         self._resumed = plan.resumed
@@ -104,7 +105,7 @@ class Conductor:
             reason = self._rounds(trace, progress)
             self.stop()
             if reason == INTERRUPTED:
-                raise KeyboardInterrupt
+                raise self._interruption()
             self._warn(progress, reason)
             if self._losses.any:
                 self._save_theta()  # now: the shards that are read next may be what their ranks died of
@@ -112,7 +113,7 @@ class Conductor:
             self._write(trace, "ok", reason)
             if self._checkpoints:
                 self._checkpoints.thin(self.round)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Warned):
             self._write_end(trace, "stopped", INTERRUPTED, progress)
             self._offer(progress)
             raise
@@ -132,6 +133,12 @@ class Conductor:
         uploads = trace.uploads(config.workers)
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)
+
+    def _interruption(self) -> BaseException:
+        """What a run that was asked to end raises; who was warned, and can go on, is to be started again."""
+        if signals.warned() and self._checkpoints:
+            return Warned(f"psopt: ended after round {self.round}, before its time is over, to go on later")
+        return KeyboardInterrupt()
 
     def _offer(self, progress: Progress) -> None:
         """Says how a run that did not come to its end can go on."""
@@ -180,7 +187,11 @@ class Conductor:
             self._server = self._made(hellos, joint)
         self._losses.begin(self._server, self._f_star, progress)
         known = f", f* = {self._f_star:.10g}" if self._f_star is not None else ""
-        progress.say(f"psopt: step size {self._server.step_size:.6g}{known}")
+        after = ""
+        if self._started is not None:
+            self._startup_s = max(0.0, time() - self._started)
+            after = f"; ready for round {self.round + 1} after {self._startup_s:.1f} s"
+        progress.say(f"psopt: step size {self._server.step_size:.6g}{known}{after}")
 
     def _made(self, hellos: list[Hello], joint: float | None) -> Server:
         config = self._config
@@ -360,6 +371,7 @@ class Conductor:
             lost=self._losses.summary(),
             wall_s=ended - self._began,
             compile_s=self._compile_s,
+            startup_s=self._startup_s,
         )
 
 

@@ -19,7 +19,7 @@ from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
-from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, Warned
 from psopt.runs import folder as run_folder
 from psopt.runs.agreement import agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
@@ -70,6 +70,8 @@ class Plan:
         Reads the data source, for runs that share it.
     resumed : Checkpoint, optional
         Where the run goes on from; then the folder holds its beginning.
+    started : float, optional
+        When whoever started the run was called, in seconds since 1970.
     again : bool
         The folder holds the beginning of a run with ``repeat``: replicas that need not run again.
     """
@@ -84,6 +86,7 @@ class Plan:
     warns: bool = True
     read: Reader | None = None
     resumed: Checkpoint | None = None
+    started: float | None = None
     again: bool = False
 
 
@@ -172,9 +175,11 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     shards = step(load)
     loaded = link.gather([_samples(shards), _is_sparse(shards)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
-    # Rank 0 compiles first; the others then find the cache filled instead of compiling all at once.
-    compile_s = step(lambda: ready(config, sparse, not plan.quiet) if first else 0.0)
-    step(lambda: ready(config, sparse, False) if members else 0.0)
+    hosts = link.gather(link.host, start_s)
+    # One rank a host compiles first; the others then find the cache filled instead of compiling all at once.
+    leads = hosts.index(link.host) == link.rank
+    compile_s = step(lambda: ready(config, sparse, first and not plan.quiet) if leads else 0.0)
+    step(lambda: ready(config, sparse, False) if members and not leads else 0.0)
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
     told = link.gather(described(mine), start_s)
     facts = step(lambda: common_facts(told))
@@ -182,7 +187,6 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
-    hosts = link.gather(link.host, start_s)
     manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest, held) if first else manifest)
     if part:
@@ -257,8 +261,8 @@ def _lead(
     part: Part | None,
     faults: Faults,
 ) -> Run | PsoptError:
-    """Rank 0's part. The user's own mistakes, and a full disk, end the conversation in good order and are returned,
-    not raised; where ranks outlive each other nobody ends the others, so that whatever happens they are told.
+    """Rank 0's part. The user's own mistakes, a full disk and a warning end the conversation in good order and are
+    returned, not raised; where ranks outlive each other nobody ends the others, so that whatever happens they are told.
     """
     from psopt.transports.mpi_server import ServerEnd
     from psopt.transports.mpi_surviving import SurvivingServerEnd
@@ -272,7 +276,7 @@ def _lead(
     try:
         return fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
     except BaseException as error:
-        mistake = isinstance(error, ConfigError | IncompatibleParts | CannotWrite)
+        mistake = isinstance(error, ConfigError | IncompatibleParts | CannotWrite | Warned)
         if mistake or survives:
             conductor.stop()
         if mistake and not survives:

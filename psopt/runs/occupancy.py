@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,13 +79,13 @@ def _locked(file: IO[bytes], kind: int) -> bool:
     return True
 
 
-def ask_to_end(folder: Path) -> bool:
-    """Asks whoever is writing to the folder to end in good order, as Ctrl-C would; False if that is nobody here."""
+def ask_to_end(folder: Path, number: int) -> bool:
+    """Sends a signal to whoever is writing to the folder; False if that is nobody here."""
     who = occupant(folder)
     if who is None or who.host != socket.gethostname() or not who.pid:
         return False
     try:
-        os.kill(who.pid, signal.SIGINT)
+        os.kill(who.pid, number)
     except ProcessLookupError:
         return False
     return True

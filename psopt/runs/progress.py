@@ -201,6 +201,8 @@ def closing_table(summary: dict[str, Any], folder: str | None) -> None:
         ("gradient evaluations", count(summary["gradient_evaluations"])),
         ("time", f"{summary['wall_s']:.2f} s, and {summary['compile_s']:.2f} s to compile or load kernels"),
     ]
+    if summary.get("startup_s") is not None:
+        rows.append(("start-up", f"{summary['startup_s']:.1f} s until the first round"))
     if folder:
         rows.append(("folder", folder))
     for row in rows:

@@ -20,8 +20,11 @@ from psopt.runs.trace import check_places
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "faults", "debug")
+MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "slurm", "faults", "debug")
 """Sections of a config that change nothing of what has been computed so far."""
+
+COMPUTING = ("numpy", "numba", "llvmlite")
+"""Packages whose version may change bits."""
 
 
 class NothingWhole(ConfigError):
@@ -99,9 +102,22 @@ def going_on(config: RunConfig, folder: Path, link: "Link | None" = None) -> Pla
     else:
         agreed(link, config.timeouts.start_s, lambda: check_same(config, point))
     if link is None or link.rank == 0:
-        for fault in wrong:
-            print(f"psopt: WARNING: {fault}", file=sys.stderr, flush=True)
+        for warning in [*wrong, *_other_libraries(folder)]:
+            print(f"psopt: WARNING: {warning}", file=sys.stderr, flush=True)
     return Plan(config, folder, resumed=point)
+
+
+def _other_libraries(folder: Path) -> list[str]:
+    """What computed the run so far and is of another version here, in a sentence; nothing when all is the same."""
+    try:
+        before = json.loads((folder / "manifest.json").read_text())
+        now = run_folder.manifest("", 1, [], None)
+        pairs = [(name, before["packages"][name], now["packages"][name]) for name in COMPUTING]
+        pairs.append(("processor", before["machine"], now["machine"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return ["what versions the run was computed with cannot be told: its manifest.json is damaged or lost"]
+    others = [f"{name} {old} then, {new} now" for name, old, new in pairs if old != new]
+    return [f"the run may go on with other bits than it would have had: {', '.join(others)}"] * bool(others)
 
 
 def check_early(config: RunConfig, folder: Path) -> None:

@@ -277,7 +277,7 @@ class ServerEnd:
         if type(said) is Failure:
             header = failure_header(said.worker, self._workers, said.rank, said.host, said.round)
             raise WorkerFailed(f"{header}\n{said.text}")
-        signals.ask()
+        signals.ask(said.warned)
         self._failure_request = self._listen()
 
     def _listen(self) -> Any:

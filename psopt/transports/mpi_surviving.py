@@ -300,7 +300,7 @@ class SurvivingServerEnd:
         """
         failure = peer.failure.read()
         if type(failure) is not Failure:
-            signals.ask()
+            signals.ask(failure.warned)
             view = [peer.failure.buffer, MPI.BYTE]
             peer.watch = self._made(peer.rank, lambda: self._comm.Irecv(view, peer.rank, Kind.FAILURE)) or peer.watch
             return None

@@ -210,7 +210,7 @@ class WorkerEnd:
         """Tells the server, once, when this rank was asked to end."""
         if signals.asked() and not self._passed_on:
             self._passed_on = True
-            self._tell(Interrupt(self._link.rank), Kind.FAILURE)
+            self._tell(Interrupt(self._link.rank, signals.warned()), Kind.FAILURE)
 
     def _tell(self, message: Saved | Interrupt, tag: Kind) -> None:
         """Sends what is none of the workers' answers, and waits until it has left."""

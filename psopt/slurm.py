@@ -216,7 +216,8 @@ def _body(job: Job) -> list[str]:
         f'export {launch.STARTED}="$(date +%s.%N)"',
         "",
         "# Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.",
-        "trap 'kill -USR1 \"$job\" 2>/dev/null' USR1",
+        "warned=",
+        "trap 'warned=1; kill -USR1 \"$job\" 2>/dev/null' USR1",
         "trap 'kill -TERM \"$job\" 2>/dev/null' TERM",
         f"{command} &",
         "job=$!",
@@ -242,8 +243,9 @@ def _for_srun(job: Job) -> list[str]:
 def _requeueing(asked: Slurm) -> list[str]:
     if not asked.requeue:
         return []
+    # srun ends the ranks that leave last (SIGTERM: 143), once the first has left with something else than 0.
     return [
-        f'if [ "$code" -eq {REQUEUE} ]; then',
+        f'if [ "$code" -eq {REQUEUE} ] || {{ [ "$warned" ] && [ "$code" -eq 143 ]; }}; then',
         '    echo "psopt: job $SLURM_JOB_ID goes back into the queue, to go on later"',
         '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",

@@ -77,7 +77,8 @@ class Slurm:
         conf.write_text(
             CONF.format(folder=folder, port=port, first=port + 1, last=port + nodes, nodes=nodes, cpus=cpus)
         )
-        self.environment = {"SLURM_CONF": str(conf)}
+        # Ranks on two "nodes" of one host take each other's shared memory for their own: MPICH is to use none.
+        self.environment = {"SLURM_CONF": str(conf), "MPIR_CVAR_NOLOCAL": "1", "MPIR_CVAR_CH4_NETMOD": "ofi"}
         self._run(
             "munged", "--force", f"--key-file={folder}/key", f"--socket={folder}/munge/socket",
             f"--pid-file={folder}/pids/munged", f"--log-file={folder}/log/munged", f"--seed-file={folder}/seed",

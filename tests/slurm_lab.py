@@ -13,6 +13,7 @@ from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 UP_WITHIN_S = 30.0
+FORGOTTEN_S = 4.0
 
 CONF = """\
 ClusterName=psopt
@@ -110,17 +111,22 @@ class Slurm:
         return self.say("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").strip()
 
     def until(self, job: str, *states: str, timeout_s: float) -> str:
-        """Waits until a job is in one of these states, and returns it; starts at once what waits after a requeue."""
-        until = time.time() + timeout_s
+        """Waits until a job is in one of these states, and returns it.
+
+        What waits after a requeue, two minutes by default, starts once its last start, of the same name, is forgotten.
+        """
+        until, pending_since = time.time() + timeout_s, None
         while True:
             state = self.state(job)
             if state in states:
                 return state
             if time.time() > until:
                 raise AssertionError(f"job {job} is {state}, not {states}: {self.say('scontrol', 'show', 'job', job)}")
-            if state == "PENDING":
-                self.say("scontrol", "update", f"JobId={job}", "StartTime=now")
             time.sleep(0.3)
+            pending_since = (pending_since or time.time()) if state == "PENDING" else None
+            left = list(self.folder.glob(f"spool.n*/n*_{job}.*"))
+            if pending_since and time.time() - pending_since > FORGOTTEN_S and not left:
+                self.say("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def down(self) -> None:
         """Ends all jobs and daemons."""

@@ -5,6 +5,7 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -24,6 +25,7 @@ def main() -> None:
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
     code = guarded()
+    signal.signal(signals.WARNING, signal.SIG_IGN)  # as a Python that is ending would not
     if _goes_alone():
         from psopt.transports import mpi_outliving
 

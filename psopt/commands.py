@@ -127,13 +127,17 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
     code = launch.mpiexec(ranks, arguments, extra, lambda number: ask_to_end(folder, number), frozen_s)
     over = _stamp(folder / "summary.json") not in (None, before)
     if over and config.failure.survives:
-        return 0 if read_summary(folder)["status"] == Held.FINISHED.value else code or 1
-    refused = code == 2  # the ranks have said why
-    if not over and not refused and (folder / "trace.jsonl").is_file():  # else it would be told in the summary
+        return 0 if _is_finished(folder) else code or 1
+    told = code == 2 or (code == 0 and _is_finished(folder))  # the ranks have said why, or that there is nothing to do
+    if not over and not told and (folder / "trace.jsonl").is_file():  # else it would be told in the summary
         print("psopt: the job died without a word", file=sys.stderr)
         print(how_to_go_on(folder) or "psopt: there is no checkpoint yet", file=sys.stderr, flush=True)
         return code or 1
     return code
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "summary.json").is_file() and read_summary(folder)["status"] == Held.FINISHED.value
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -139,7 +139,7 @@ def mpiexec(
     ranks: int,
     arguments: Sequence[str],
     extra: Mapping[str, str] | None = None,
-    ask: Callable[[int], bool] = lambda number: False,
+    ask: Callable[[int], bool | None] = lambda number: False,
     frozen_s: float | None = None,
 ) -> int:
     """Runs ``python -m psopt ARGUMENTS`` on that many ranks and returns the job's exit code.
@@ -150,7 +150,8 @@ def mpiexec(
     An interrupt or a termination goes to ``ask``, which is given the signal that asks, and tells whether it could ask
     the job to end in good order; that then takes as long as it does. If not, or when a second one comes, the job is
     terminated, and killed a few seconds later. Then KeyboardInterrupt goes on. A warning goes the same way and ends no
-    wait; where ``ask`` cannot pass it on, mpiexec does, to all ranks.
+    wait: while there is nobody to be asked yet (None), it is tried again; where ``ask`` cannot reach whom there is,
+    mpiexec passes it on, to all ranks.
     """
     outliving = [] if frozen_s is None else ["--with-ft", "ulfm"]
     command = [find_mpiexec(), *outliving, "-n", str(ranks), sys.executable, "-m", "psopt", *arguments]
@@ -161,12 +162,15 @@ def mpiexec(
     job = None
 
     def warn(number: int, frame: object) -> None:
-        if job is not None and not ask(number):
-            job.send_signal(number)
+        asked = None if job is None else ask(WARNING)
+        if asked is None:
+            signal.setitimer(signal.ITIMER_REAL, LOOK_EVERY_S)
+        elif not asked:
+            job.send_signal(WARNING)
 
     handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     earlier = {number: signal.signal(number, _interrupt) for number in handed_on}
-    earlier[WARNING] = signal.signal(WARNING, warn)
+    earlier |= {number: signal.signal(number, warn) for number in (WARNING, signal.SIGALRM)}
     try:
         job = subprocess.Popen(
             command,
@@ -189,6 +193,7 @@ def mpiexec(
             return 0  # it had come to its end anyway
         raise
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in earlier.items():
             signal.signal(number, handler)
 

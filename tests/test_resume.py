@@ -222,3 +222,40 @@ def test_a_job_does_not_outlive_its_launcher(tmp_path):
         time.sleep(0.05)
     assert not mpi_jobs.ranks_of(folder), ended
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
+
+
+def test_a_warning_in_the_start_up_is_heeded_after_the_first_round(config, tmp_path):
+    folder = tmp_path / "run"
+    job = mpi_jobs.start([sys.executable, "-m", "psopt", "run", str(config), "--out", str(folder), "--ranks", "2"])
+    until = time.time() + 60
+    while len(mpi_jobs.ranks_of(folder)) < 2 and time.time() < until:  # they are being started, and hear nothing yet
+        time.sleep(0.01)
+    os.kill(job.pid, signal.SIGUSR1)
+    ended = mpi_jobs.finish(job)
+    assert ended.code in (0, 75), ended  # 0: it had come to its end before
+    assert load_run(folder).status in ("ok", "stopped")
+
+
+def test_run_with_resume_begins_goes_on_and_finds_nothing_to_do(config, whole, tmp_path):
+    """What a batch script calls, whatever the folder holds; and a warning, SIGUSR1, in between."""
+    folder = tmp_path / "run"
+    slow = ("--resume", "--set", "faults=[{kind: delay, worker: 0, seconds: 0.03}]")
+    job = start(config, folder, *slow)
+    for _ in range(3):  # several do no harm
+        os.kill(job.pid, signal.SIGUSR1)
+    ended = mpi_jobs.finish(job)
+    assert ended.code == 75, ended
+    k = json.loads((folder / "summary.json").read_text())["rounds"]
+    assert f"psopt: ended after round {k}, before its time is over, to go on later" in ended.err
+    again = ("run", config, "--out", folder, "--ranks", 2, *slow, "--quiet")
+    ended = mpi_jobs.psopt(*again)
+    assert ended.code == 0, ended
+    assert [one["round"] for one in same(folder, whole).manifest["resumed"]] == [k]
+    ended = mpi_jobs.psopt(*again)
+    assert ended.code == 0, ended
+    assert "nothing to do" in ended.out
+    assert "died" not in ended.err
+    ended = mpi_jobs.psopt("run", config, "--out", folder, "--resume", "--set", "seed=99")
+    assert ended.code == 2, ended
+    assert "already holds a run of another config" in ended.err
+    assert "died" not in ended.err

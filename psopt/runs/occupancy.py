@@ -79,13 +79,15 @@ def _locked(file: IO[bytes], kind: int) -> bool:
     return True
 
 
-def ask_to_end(folder: Path, number: int) -> bool:
-    """Sends a signal to whoever is writing to the folder; False if that is nobody here."""
+def ask_to_end(folder: Path, number: int) -> bool | None:
+    """Sends a signal to whoever is writing to the folder; None if that is nobody, False if it is nobody here."""
     who = occupant(folder)
-    if who is None or who.host != socket.gethostname() or not who.pid:
+    if who is None or not who.pid:
+        return None
+    if who.host != socket.gethostname():
         return False
     try:
         os.kill(who.pid, number)
     except ProcessLookupError:
-        return False
+        return None
     return True

@@ -5,14 +5,12 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import os
-import signal
 import sys
 import time
 import traceback
 
 from psopt import signals
 from psopt.launch import ONE_THREAD, told_rank
-from psopt.slurm import REQUEUE
 
 TURN_S = 1.0
 """Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
@@ -25,7 +23,7 @@ def main() -> None:
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
     code = guarded()
-    signal.signal(signals.WARNING, signal.SIG_IGN)  # as a Python that is ending would not
+    signals.ignore()  # a Python that is ending would fall back to what kills it, and change the exit code
     if _goes_alone():
         from psopt.transports import mpi_outliving
 
@@ -58,7 +56,7 @@ def guarded() -> int:
     except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed, Warned) as error:
         code = 2 if isinstance(error, ConfigError | IncompatibleParts) else 1
         if isinstance(error, Warned):
-            code = REQUEUE
+            code = signals.REQUEUE
         alone = not error.agreed and _in_a_job()  # only this rank knows
         if isinstance(error, DeadlinePassed):
             time.sleep(TURN_S * min(told_rank(), 2))

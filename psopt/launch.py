@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
-from psopt.signals import WARNING
+from psopt.signals import WARNING, warned
 
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
@@ -179,6 +179,8 @@ def mpiexec(
             start_new_session=True,
             preexec_fn=_end_with_launcher,
         )
+        if warned():  # before these handlers were there
+            signal.setitimer(signal.ITIMER_REAL, LOOK_EVERY_S)
         return wait(job)
     except KeyboardInterrupt:
         try:

@@ -13,16 +13,21 @@ from dataclasses import dataclass
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 WARNING = signal.SIGUSR1
+REQUEUE = 75
+"""The exit code of a run that was warned, has a checkpoint, and is to be started again (EX_TEMPFAIL)."""
+
 GRACE_S = 10.0
 
 
 @dataclass
 class Wish:
-    """Whether somebody has ``asked`` this process, or ``warned`` it that its time is nearly over, which asks as well;
-    and whether a run is under way that ``heeds`` it, or is at something that is worth waiting for.
+    """Whether somebody has ``asked`` this process: by a signal to itself that the next one insists on (``urged``), or
+    by one that ``warned`` it that its time is nearly over; and whether a run is under way that ``heeds`` it, or is at
+    something that is worth waiting for.
     """
 
     asked: bool = False
+    urged: bool = False
     warned: bool = False
     heeds: bool = False
     patient: bool = False
@@ -98,8 +103,8 @@ def _late(number: int, frame: object) -> None:
 
 
 def _asked(number: int, frame: object) -> None:
-    if _wish.heeds and not _wish.asked:
-        _wish.asked = True
+    if _wish.heeds and not _wish.urged:
+        _wish.asked = _wish.urged = True
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
         os.write(2, b"psopt: will end after this round; once more, and it ends now\n")
         return

@@ -18,13 +18,15 @@ from annotated_types import Ge, Gt
 
 from psopt import launch
 from psopt.errors import ConfigError
-
-REQUEUE = 75
-"""The exit code of a run that was warned of its end, has a checkpoint, and is to be started again (EX_TEMPFAIL)."""
+from psopt.signals import REQUEUE
 
 ANSWER_WITHIN_S = 60.0
+EARLY_S = 60
+"""How much earlier than asked Slurm may warn."""
+
 TIME = re.compile(r"\d+(:\d{1,2}){0,2}|\d+-\d{1,2}(:\d{1,2}){0,2}|UNLIMITED|INFINITE")
 WORD = re.compile(r"[A-Za-z0-9_.,:+\-@/*&|()\[\]=]+")
+PLAIN = re.compile(r"[\w./:@%+,=&|*()\[\]-]+")
 OPTION = re.compile(r"--[a-z][a-z0-9-]*(=[^\s\"'\\`$]+)?")
 OWN = {
     "--job-name", "--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--time", "--partition", "--account",
@@ -109,6 +111,12 @@ class Slurm:
                 f"key 'ntasks' is {self.ntasks}, more than the {room} that {self.nodes} nodes with "
                 f"{self.ntasks_per_node} tasks each can hold"
             )
+        limit_s = _seconds(self.time)
+        if self.requeue and self.warning_s and limit_s is not None and limit_s <= self.warning_s + EARLY_S:
+            raise ConfigError(
+                f"key 'time' is {self.time}, and the run would be told to leave {self.warning_s} s (`warning_s`), "
+                f"or up to {EARLY_S + self.warning_s} s, before that: ask for more time, or for less warning"
+            )
         if self.tasks is not None and self.tasks < 2:
             raise ConfigError("one task is not enough: a run needs the server and one rank for workers at least")
         if self.tasks is not None and self.tasks < self.nodes:
@@ -120,6 +128,19 @@ class Slurm:
         if self.ntasks is None and self.ntasks_per_node is not None:
             return self.nodes * self.ntasks_per_node
         return self.ntasks
+
+
+def _seconds(limit: str | None) -> int | None:
+    """A time limit in seconds; None where there is none."""
+    if limit is None or not limit[0].isdigit():
+        return None
+    days, dash, rest = limit.rpartition("-")
+    numbers = [int(number) for number in rest.split(":")]
+    if dash:  # D-HH, D-HH:MM, D-HH:MM:SS
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    else:  # MM, MM:SS, HH:MM:SS
+        hours, minutes, seconds = numbers if len(numbers) == 3 else [0, *numbers, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 @dataclass(frozen=True)
@@ -187,14 +208,17 @@ def _directives(job: Job) -> list[str]:
 
 
 def _directive(value: object) -> str:
-    """A value as sbatch reads it from a script: in quotes where it holds a space.
+    """A value as sbatch reads it from a script: in quotes, unless it is plain.
 
     Raises `ConfigError` for what no quotes can hold.
     """
     text = str(value)
-    if '"' in text or not text.isprintable():
-        raise ConfigError(f"sbatch cannot be told {text!r}: quotes and line ends have no place in a script's options")
-    return f'"{text}"' if " " in text else text
+    if '"' in text or "\\" in text or not text.isprintable():
+        raise ConfigError(
+            f"sbatch cannot be told {text!r}: double quotes, backslashes and line ends have no place in a script's "
+            "options"
+        )
+    return text if PLAIN.fullmatch(text) else f'"{text}"'
 
 
 def _body(job: Job) -> list[str]:
@@ -207,26 +231,28 @@ def _body(job: Job) -> list[str]:
     if job.launcher == "mpiexec":
         command += ' --ranks "$SLURM_NTASKS"'
     return [
+        "# Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.",
+        "warned= ended= job=",
+        'trap \'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null\' USR1',
+        'trap \'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null\' TERM',
+        "",
         f"cd {shlex.quote(job.folder)} || exit 2",
-        *job.asked.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in sorted(job.environment.items())),
         *_for_srun(job),
+        *job.asked.setup,
         "# Compiled kernels on a disk of each node's own, where all jobs of one user share them.",
         'export NUMBA_CACHE_DIR="${NUMBA_CACHE_DIR:-${TMPDIR:-/tmp}/psopt-kernels-$(id -u)}"',
         f'export {launch.STARTED}="$(date +%s.%N)"',
         "",
-        "# Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.",
-        "warned=",
-        "trap 'warned=1; kill -USR1 \"$job\" 2>/dev/null' USR1",
-        "trap 'kill -TERM \"$job\" 2>/dev/null' TERM",
         f"{command} &",
         "job=$!",
+        '[ -z "$warned" ] || { sleep 5; kill -USR1 "$job"; } # once it can hear',
         "# A signal ends `wait`, not the job; the last one gives the job's own exit code.",
         'wait "$job"',
         'while kill -0 "$job" 2>/dev/null; do wait "$job"; done',
         'wait "$job"',
         "code=$?",
-        *_requeueing(job.asked),
+        *_requeueing(job),
         "exit $code",
     ]
 
@@ -240,12 +266,14 @@ def _for_srun(job: Job) -> list[str]:
     ]
 
 
-def _requeueing(asked: Slurm) -> list[str]:
-    if not asked.requeue:
+def _requeueing(job: Job) -> list[str]:
+    if not job.asked.requeue:
         return []
-    # srun ends the ranks that leave last (SIGTERM: 143), once the first has left with something else than 0.
+    leaving = f'[ "$code" -eq {REQUEUE} ]'
+    if job.launcher == "srun":  # it ends the ranks that leave last (143), once the first has left with what is not 0
+        leaving = f'{{ {leaving} || {{ [ "$warned" ] && [ "$code" -eq 143 ]; }}; }}'
     return [
-        f'if [ "$code" -eq {REQUEUE} ] || {{ [ "$warned" ] && [ "$code" -eq 143 ]; }}; then',
+        f'if [ -z "$ended" ] && {leaving}; then',
         '    echo "psopt: job $SLURM_JOB_ID goes back into the queue, to go on later"',
         '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",
@@ -277,14 +305,22 @@ def _would_take(said: str) -> str:
 
 
 def _listed(form: str) -> list[str]:
-    """What sinfo says of the partitions, in that form."""
-    answer = _asked(["sinfo", "--noheader", f"--format={form}"])
+    """What sinfo says of the partitions, in that form; nothing where it says nothing."""
+    try:
+        answer = _asked(["sinfo", "--noheader", f"--format={form}"])
+    except ConfigError:
+        return []
     return sorted({line.strip() for line in answer.stdout.splitlines()})
 
 
 def state_of(job: str) -> str:
     """What Slurm says of a job: ``running``, ``pending (Resources)``, ...; empty when it is over, or unknown."""
-    answer = _asked(["squeue", "--noheader", "--jobs", job, "--format=%T %r"])
+    try:
+        answer = _asked(["squeue", "--noheader", "--jobs", job, "--format=%T %r"])
+    except ConfigError:
+        return UNKNOWN
+    if answer.returncode and "Invalid job id" not in answer.stderr:
+        return UNKNOWN
     for line in answer.stdout.splitlines():
         state, _, reason = line.strip().partition(" ")
         if state and state not in OVER:
@@ -292,6 +328,7 @@ def state_of(job: str) -> str:
     return ""
 
 
+UNKNOWN = "unknown (squeue does not answer)"
 OVER = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )

@@ -58,7 +58,7 @@ def submit(
         points = len(found)
         words = ("sweep", str(copy), *repeated("--grid", grid), *repeated("--set", overrides), "--out", str(folder))
     else:
-        if asked.at_once is not None:
+        if given.get("at_once") is not None:
             raise ConfigError("key 'at_once' is for arrays: use it with --grid")
         if run_folder.held(folder, config.sha256()) is Held.ANOTHER:
             raise ConfigError(f"{folder} already holds a run of another config: choose another --out")

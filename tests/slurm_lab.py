@@ -84,6 +84,13 @@ class Slurm:
             "munged", "--force", f"--key-file={folder}/key", f"--socket={folder}/munge/socket",
             f"--pid-file={folder}/pids/munged", f"--log-file={folder}/log/munged", f"--seed-file={folder}/seed",
         )  # fmt: skip
+        try:
+            self._up(nodes)
+        except BaseException:
+            self.down()
+            raise
+
+    def _up(self, nodes: int) -> None:
         self._run("slurmctld", "-c", "-i")
         for i in _numbers(nodes):
             self._run("slurmd", "-N", f"n{i}")
@@ -107,7 +114,7 @@ class Slurm:
         return done.stdout
 
     def state(self, job: str) -> str:
-        """``RUNNING``, ``COMPLETED``, ...; how often it was started again stands behind it."""
+        """``RUNNING``, ``COMPLETED``, ...; a line a task of an array."""
         return self.say("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").strip()
 
     def until(self, job: str, *states: str, timeout_s: float) -> str:

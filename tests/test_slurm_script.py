@@ -69,6 +69,8 @@ def test_bash_can_read_the_script_and_finds_every_word_whole(job, tmp_path):
         ({"ntasks": 9, "nodes": 2, "ntasks_per_node": 4}, "more than the 8"),
         ({"ntasks": 3, "nodes": 4}, "3 tasks are fewer than 4 nodes"),
         ({"ntasks_per_node": 1}, "one task is not enough"),
+        ({"time": "3"}, "ask for more time, or for less warning"),
+        ({"time": "1:00", "warning_s": 1}, "ask for more time"),
     ],
 )
 def test_what_no_job_can_be_is_one_sentence(wrong, sentence):
@@ -76,14 +78,28 @@ def test_what_no_job_can_be_is_one_sentence(wrong, sentence):
         Slurm(**wrong)
 
 
-@pytest.mark.parametrize("time", ["30", "1:30", "0:30:00", "2-12", "2-12:30:00", "UNLIMITED"])
+@pytest.mark.parametrize("time", ["30", "4:30", "0:30:00", "2-12", "2-12:30:00", "UNLIMITED"])
 def test_times_that_slurm_knows(time):
     assert f"#SBATCH --time={time}\n" in script_of(replace(RUN, asked=Slurm(time=time)))
 
 
-def test_what_no_quotes_can_hold_is_refused():
+@pytest.mark.parametrize("log", ['/a"b/job.out', "/a\\b/job.out", "/a\nb/job.out"])
+def test_what_no_quotes_can_hold_is_refused(log):
     with pytest.raises(ConfigError, match="sbatch cannot be told"):
-        script_of(replace(RUN, log='/a"b/job.out'))
+        script_of(replace(RUN, log=log))
+
+
+@pytest.mark.parametrize("log", ["/it's/job.out", "/a#3/job.out", "/a b/job.out", "/a;b/job.out"])
+def test_what_sbatch_would_read_otherwise_stands_in_quotes(log):
+    assert f'#SBATCH --output="{log}"\n' in script_of(replace(RUN, log=log))
+
+
+def test_what_slurm_is_asked_for_makes_no_other_run():
+    from psopt.config import parse
+
+    plain = {"workers": 2, "problem": "logistic", "data": "lag-logistic"}
+    assert parse(plain).sha256() == parse({**plain, "slurm": {"nodes": 3, "time": "1:00:00"}}).sha256()
+    assert parse(plain).sha256() != parse({**plain, "seed": 3}).sha256()
 
 
 def test_an_allocation_is_what_the_environment_says():

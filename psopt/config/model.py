@@ -239,8 +239,11 @@ class RunConfig:
         return self.recipe + (f" with another {', '.join(changed)}" if changed else "")
 
     def sha256(self) -> str:
-        """Of the canonical JSON of `resolved`: two configs that mean the same have the same one."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        """Of the canonical JSON of `resolved` but for `slurm`, which changes no run: what means the same has
+        the same one.
+        """
+        meant = {name: value for name, value in self.resolved().items() if name != "slurm"}
+        text = json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def to_yaml(self) -> str:

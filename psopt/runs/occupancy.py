@@ -80,9 +80,13 @@ def _locked(file: IO[bytes], kind: int) -> bool:
 
 
 def ask_to_end(folder: Path, number: int) -> bool | None:
-    """Sends a signal to whoever is writing to the folder; None if that is nobody, False if it is nobody here."""
+    """Sends a signal to whoever is writing to the folder; None if that is nobody, False if it is nobody here, or where
+    locks do not tell.
+    """
     who = occupant(folder)
-    if who is None or not who.pid:
+    if who is None:
+        return False if (folder / RUNNING).exists() else None
+    if not who.pid:
         return None
     if who.host != socket.gethostname():
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from psopt.config import parse
-from psopt.errors import ConfigError, ProtocolError, PsoptError
+from psopt.errors import ConfigError, ProtocolError, PsoptError, Warned
 from psopt.runs.experiment import simulate
 from psopt.runs.folder import Held, read_summary
 from psopt.runs.grid import Point
@@ -85,6 +85,8 @@ def attempt(config: Mapping[str, Any], folder: Path) -> Failure | None:
         plan = plan_for(parse(config), folder)
         if plan is not None:
             simulate(replace(plan, quiet=True))
+    except Warned:
+        raise  # no fault of the point's: the whole sweep is to leave
     except ProtocolError as error:
         return Failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     except PsoptError as error:

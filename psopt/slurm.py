@@ -232,7 +232,7 @@ def _body(job: Job) -> list[str]:
         command += ' --ranks "$SLURM_NTASKS"'
     return [
         "# Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.",
-        "warned= ended= job=",
+        "warned= job=",
         'trap \'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null\' USR1',
         'trap \'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null\' TERM',
         "",
@@ -269,11 +269,14 @@ def _for_srun(job: Job) -> list[str]:
 def _requeueing(job: Job) -> list[str]:
     if not job.asked.requeue:
         return []
-    leaving = f'[ "$code" -eq {REQUEUE} ]'
-    if job.launcher == "srun":  # it ends the ranks that leave last (143), once the first has left with what is not 0
-        leaving = f'{{ {leaving} || {{ [ "$warned" ] && [ "$code" -eq 143 ]; }}; }}'
+    causes = [f'[ "$code" -eq {REQUEUE} ]', '{ [ "$code" -ne 0 ] && [[ "$told" == *PreemptTime=[0-9]* ]]; }']
+    if job.launcher == "srun":
+        causes.append('{ [ "$warned" ] && [ "$code" -eq 143 ]; }')
     return [
-        f'if [ -z "$ended" ] && {leaving}; then',
+        "# Warned, or pre-empted: the job is to go on later. One that was cancelled runs no longer.",
+        *["# (srun ends the ranks that leave last, 143, once the first has left.)"] * (job.launcher == "srun"),
+        'told="$(scontrol show job "$SLURM_JOB_ID")"',
+        f'if {{ {" || ".join(causes)}; }} && [[ "$told" == *JobState=RUNNING* ]]; then',
         '    echo "psopt: job $SLURM_JOB_ID goes back into the queue, to go on later"',
         '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",

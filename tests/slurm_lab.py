@@ -44,8 +44,11 @@ ReturnToService=2
 KillWait=3
 MinJobAge=3600
 NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} State=UNKNOWN
-PartitionName=short Nodes=ALL Default=YES MaxTime=60 State=UP
-PartitionName=long Nodes=n1 MaxTime=INFINITE State=UP
+PartitionName=short Nodes=ALL Default=YES MaxTime=60 PriorityTier=1 PreemptMode=OFF State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=long Nodes=n1 MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 State=UP
+PartitionName=urgent Nodes=n1 MaxTime=60 PriorityTier=9 PreemptMode=OFF State=UP
 """
 
 

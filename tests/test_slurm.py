@@ -23,6 +23,7 @@ CONFIG = """\
  algorithm: {recipe: sasg, step_size: 0.001}}
 """
 SLOW = "faults=[{kind: delay, worker: 0, seconds: 0.05}]"
+OFTEN = "checkpoint.every_rounds=10"
 SAME = ("theta_sha256", "uploads", "payload_bytes_up", "payload_bytes_down", "rounds")
 
 
@@ -140,7 +141,7 @@ def test_a_job_that_meets_its_time_limit_ends_with_the_same_bits(cluster, config
 
 def test_scancel_leaves_a_folder_that_can_be_read_and_resumed(cluster, config, whole, tmp_path):
     folder = tmp_path / "run"
-    job = submit(cluster, config, folder, "--ntasks", 3, "--set", SLOW, "--set", "checkpoint.every_rounds=10")
+    job = submit(cluster, config, folder, "--ntasks", 3, "--set", SLOW, "--set", OFTEN)
     under_way(folder)
     cluster.say("scancel", job)
     cluster.until(job, "CANCELLED", timeout_s=30)
@@ -153,6 +154,23 @@ def test_scancel_leaves_a_folder_that_can_be_read_and_resumed(cluster, config, w
     assert ended.code == 0, ended
     same(load_run(folder), whole)
     assert cluster.state(job) == "CANCELLED"
+
+
+def test_a_job_that_is_pre_empted_goes_on_by_itself(cluster, config, whole, tmp_path):
+    """Another job takes the whole node; ours gets SIGTERM, and has ten seconds."""
+    folder = tmp_path / "run"
+    job = submit(cluster, config, folder, "--ntasks", 3, "--partition", "long", "--set", SLOW, "--set", OFTEN)
+    under_way(folder)
+    other = cluster.say(
+        "sbatch", "--parsable", "--partition=urgent", "--ntasks=16", "--output=/dev/null", "--wrap=sleep 3"
+    )
+    cluster.until(job, "PENDING", timeout_s=60)
+    cluster.until(other.strip(), "COMPLETED", timeout_s=60)
+    cluster.until(job, "COMPLETED", timeout_s=90)
+    run = load_run(folder)
+    same(run, whole)
+    assert run.manifest["resumed"][0]["round"] >= 10
+    assert "Restarts=1" in cluster.say("scontrol", "show", "job", job)
 
 
 def test_two_hundred_workers_on_eight_tasks_start_within_twenty_seconds(cluster, tmp_path):
@@ -175,7 +193,7 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing_in_the_queue(cluster, conf
     assert ended.code == 2, ended
     assert ended.said == [
         "Slurm refuses the job: Batch job submission failed: Invalid partition name specified; there are the "
-        "partitions long, short"
+        "partitions long, short, urgent"
     ]
     assert cluster.say("squeue", "-h", "-t", "all", "-o", "%i") == before
     assert not (tmp_path / "run").exists()

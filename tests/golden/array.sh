@@ -12,7 +12,7 @@
 #SBATCH --nice=100
 
 # Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.
-warned= ended= job=
+warned= job=
 trap 'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null' USR1
 trap 'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null' TERM
 

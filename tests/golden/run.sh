@@ -12,7 +12,7 @@
 #SBATCH --requeue
 
 # Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.
-warned= ended= job=
+warned= job=
 trap 'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null' USR1
 trap 'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null' TERM
 
@@ -31,7 +31,9 @@ wait "$job"
 while kill -0 "$job" 2>/dev/null; do wait "$job"; done
 wait "$job"
 code=$?
-if [ -z "$ended" ] && [ "$code" -eq 75 ]; then
+# Warned, or pre-empted: the job is to go on later. One that was cancelled runs no longer.
+told="$(scontrol show job "$SLURM_JOB_ID")"
+if { [ "$code" -eq 75 ] || { [ "$code" -ne 0 ] && [[ "$told" == *PreemptTime=[0-9]* ]]; }; } && [[ "$told" == *JobState=RUNNING* ]]; then
     echo "psopt: job $SLURM_JOB_ID goes back into the queue, to go on later"
     scontrol requeue "$SLURM_JOB_ID"
 fi

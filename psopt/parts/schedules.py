@@ -1,8 +1,8 @@
 """Step sizes: what they begin with, a number or a formula, and how they go on.
 
 A schedule counts steps, t = 0, 1, ...: the rounds of methods that take one step a round, the local steps of all rounds
-together where workers take several. ``at`` is given k = t + 1. Powers are made in the same way for one k as for many: on
-some processors Python's and NumPy's differ in the last bit.
+together where workers take several. ``at`` is given k = t + 1. Powers are made in the same way for one k as for many,
+because on some processors Python's and NumPy's differ in the last bit.
 """
 
 from dataclasses import dataclass, field

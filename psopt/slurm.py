@@ -234,7 +234,7 @@ def _body(job: Job) -> list[str]:
         "# Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.",
         "warned= job=",
         'trap \'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null\' USR1',
-        'trap \'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null\' TERM',
+        'trap \'[ -z "$job" ] || kill -TERM "$job" 2>/dev/null\' TERM',
         "",
         f"cd {shlex.quote(job.folder)} || exit 2",
         *(f"export {name}={shlex.quote(value)}" for name, value in sorted(job.environment.items())),

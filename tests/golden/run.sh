@@ -14,7 +14,7 @@
 # Slurm warns this script before the time is over: the run is told, writes a checkpoint, and leaves.
 warned= job=
 trap 'warned=1; [ -z "$job" ] || kill -USR1 "$job" 2>/dev/null' USR1
-trap 'ended=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null' TERM
+trap '[ -z "$job" ] || kill -TERM "$job" 2>/dev/null' TERM
 
 cd /home/me || exit 2
 export OMP_NUM_THREADS=1

@@ -17,6 +17,7 @@ TIMEOUT_S = 120.0
 LAUNCHER_FAILED = 213
 TOLD = re.compile(r"<<<(.*?)>>>")
 NOISE = re.compile(r"\[.*?\] (PMIX|PRTE) ERROR|\[warn\] Epoll |psopt: compiling kernels")
+GLUED = re.compile(r"(?<=[^\s`'\"(])(?=(?:psopt: |### )\S)")
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Ended:
 
     @property
     def said(self) -> list[str]:
-        """The lines that are psopt's: mpiexec frames its own by rules of dashes, or heads them by [host:pid]."""
+        """The lines that are psopt's: mpiexec frames its own by rules of dashes, or heads them by [host:pid], and may
+        put those of two ranks into one."""
         lines, inside = [], False
-        for line in (self.out + self.err).splitlines():
+        for line in GLUED.sub("\n", self.out + self.err).splitlines():
             if line.startswith("-----"):
                 inside = not inside
             elif not inside and line.strip("\0 ") and not NOISE.match(line):

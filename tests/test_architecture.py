@@ -28,6 +28,7 @@ LAYERS = [
     ("transports",),
     ("config",),
     ("runs",),
+    ("views",),
     ("commands", "doctor", "bench"),
     ("submitting",),
     ("api",),

@@ -1,0 +1,1 @@
+"""Ways to look at runs that are over, or under way: reports, explanations, live views, predictions."""

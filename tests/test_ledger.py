@@ -7,12 +7,12 @@ import pytest
 from helpers import built_in, drive, joined, shards_for, tiny
 
 from psopt.config import parse
+from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import COLUMNS, Ledger
 from psopt.core.messages import (
     HEADER_NBYTES,
     Broadcast,
     Evaluate,
-    Frame,
     Hello,
     KeepAlive,
     Skip,
@@ -21,7 +21,6 @@ from psopt.core.messages import (
     Value,
     What,
     mask_nbytes,
-    nbytes,
 )
 from psopt.recipes import RECIPES
 from psopt.runs.experiment import Plan, simulate

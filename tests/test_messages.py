@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psopt.core import messages
+from psopt.core.frames import Frame, nbytes
 from psopt.core.messages import (
     HEADER,
     HEADER_NBYTES,
@@ -15,7 +16,6 @@ from psopt.core.messages import (
     Broadcast,
     Evaluate,
     Failure,
-    Frame,
     Hello,
     Interrupt,
     KeepAlive,
@@ -29,11 +29,11 @@ from psopt.core.messages import (
     Value,
     What,
     mask_nbytes,
-    nbytes,
 )
 from psopt.errors import ProtocolError
 
 int32, int64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
+whole = st.integers(-(2**53), 2**53)  # what crosses as a float64
 numbers = st.floats(width=64)
 DTYPES = ("uint8", "float32", "float64", "int32", "int64")
 
@@ -49,7 +49,7 @@ def arrays(draw, dtypes=DTYPES):
 
 @st.composite
 def broadcasts(draw):
-    theta, rounds = draw(arrays(("float32", "float64"))), [draw(int64) for _ in range(3)]
+    theta, rounds = draw(arrays(("float32", "float64"))), [draw(int64), draw(int64), draw(whole)]
     workers, mask = None, 0
     if draw(st.booleans()):
         total = draw(st.integers(1, 200))
@@ -59,10 +59,10 @@ def broadcasts(draw):
 
 
 ANY = {
-    Kind.HELLO: st.builds(Hello, int32, int64, int64, numbers),
+    Kind.HELLO: st.builds(Hello, int32, int64, whole, numbers),
     Kind.BROADCAST: broadcasts(),
-    Kind.UPLOAD: st.builds(Upload, int32, int64, int64, numbers, arrays()),
-    Kind.SKIP: st.builds(Skip, int32, int64, int64, numbers),
+    Kind.UPLOAD: st.builds(Upload, int32, int64, int64, numbers, arrays(), numbers),
+    Kind.SKIP: st.builds(Skip, int32, int64, int64, numbers, numbers),
     Kind.EVALUATE: st.builds(Evaluate, int64, st.sampled_from(What), st.booleans(), arrays()),
     Kind.VALUE: st.builds(Value, int32, int64, numbers, st.floats(0, 1e6), arrays()),
     Kind.FAILURE: st.builds(Failure, int32, int64, int32, st.text(max_size=20), st.text(max_size=200), st.booleans()),
@@ -267,4 +267,4 @@ def test_no_binary_form():
 
 def test_the_header_is_fixed():
     assert HEADER_NBYTES == 48
-    assert messages.HEADER.format == "<HHiqqqdq"
+    assert messages.HEADER.format == "<HHiqqddq"

@@ -160,6 +160,9 @@ class View:
     def drifts(self):
         return self._drifts
 
+    def compare(self, left, right):
+        return left > right
+
 
 @members("selection")
 def test_selections(part):
@@ -242,6 +245,9 @@ class Seen(NamedTuple):
 
     def replay(self, theta, out):
         out[:] = self.there(theta)
+
+    def compare(self, left, right):
+        return left > right
 
 
 def steps(part, limits, seed=0, dtype=np.float64):

@@ -45,7 +45,7 @@ def test_the_folder(tmp_path):
     config = parse(tiny(trace={"every": 3}))
     folder = tmp_path / "deep" / "run"
     returned = simulate(Plan(config, folder, quiet=True))
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "checkpoints"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "checkpoints", "decisions.bin"])
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) >= KEYS
     assert summary["schema"] == SCHEMA
@@ -86,7 +86,7 @@ def test_arrays_agree_with_the_summary(tmp_path, to_folder, every):
     assert hashlib.sha256(done.theta.tobytes()).hexdigest() == summary["theta_sha256"]
     cumulative = np.concatenate([[0], np.cumsum(done.uploads.sum(axis=1))])
     assert trace["uploads"].tolist() == cumulative[trace["round"]].tolist()
-    parts = trace["compute_s"] + trace["wait_s"] + trace["rest_s"]
+    parts = trace["compute_s"] + trace["serialise_s"] + trace["wait_s"] + trace["rest_s"]
     assert (np.diff(parts) >= 0).all()
     assert parts[-1] <= summary["wall_s"] + 1e-9
     assert (done.gap, done.rounds, done.status) == (summary["gap"], 8, "ok")
@@ -140,7 +140,7 @@ def test_upload_masks(tmp_path, workers):
     for folder in (None, tmp_path):
         trace = Trace(folder)
         for mask in masks:
-            trace.round(mask.copy())
+            trace.round(mask.copy(), 0.0, None, np.zeros(workers))
         trace.close()
         np.testing.assert_array_equal(trace.uploads(workers), masks)
         assert Trace(None).uploads(workers).shape == (0, workers)
@@ -154,7 +154,7 @@ def test_upload_masks(tmp_path, workers):
     assert len(read_uploads(tmp_path / "uploads.bin", workers)) == 11
 
 
-RECORD = Record(250, 250, 3.5, 2.5e-4, None, None, 75, 750, 675, *[0] * 7, 0.1, 0.2, 0.3)
+RECORD = Record(250, 250, 3.5, 2.5e-4, None, None, 75, 750, 675, *[0] * 7, 0.1, 0.0, 0.2, 0.3)
 
 
 def saw(**values):

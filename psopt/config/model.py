@@ -89,10 +89,13 @@ class Trace:
         Rounds from one record to the next.
     objective : bool
         Whether a record holds F(theta), which is a pass over all data. Without it there is no gap.
+    decisions : bool
+        Whether a lazy rule's two sides are kept in every round, for `psopt explain`: 8 bytes a worker and round.
     """
 
     every: Annotated[int, Ge(1)] = 1
     objective: bool = True
+    decisions: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from psopt.core.messages import (
-    HEADER_NBYTES,
-    Broadcast,
-    Evaluate,
-    Hello,
-    Message,
-    Upload,
-    Value,
-    nbytes,
-)
+from psopt.core.frames import nbytes
+from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Hello, Message, Upload, Value
 
 
 @dataclass

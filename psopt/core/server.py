@@ -82,6 +82,7 @@ class Server:
         self.round = 0
         self.threshold = 0.0
         self.uploaded = np.zeros(self.workers, dtype=bool)
+        self.left = np.full(self.workers, math.nan)
         self.squared_step = math.inf
         self.local_steps = 0
         self.initial_step_size = self._first_step_size()
@@ -96,6 +97,8 @@ class Server:
                 f"selection `{algorithm.name('selection')}` cannot be used with this problem, because it has no method "
                 "`smoothness()` to tell L_m"
             )
+        self.asked: np.ndarray | None = None
+        self._hears_left = algorithm.trigger.lazy
         self._selection = algorithm.selection.init(self.smoothness, rng)
         self._threshold = algorithm.threshold
         self._weights = self._threshold.weights().tolist() if self._threshold else []
@@ -132,6 +135,11 @@ class Server:
             for m in workers:
                 self._model.drop(m)
 
+    def compare(self, left: np.ndarray, right: float) -> np.ndarray:
+        """``left`` > ``right`` for every m, and noted down."""
+        self.left[:] = left
+        return left > right
+
     def drifts(self) -> list[float]:
         """||anchor_m - theta^k||^2 for every m; a selection asks for it."""
         return self._anchors.drifts(self.theta)
@@ -156,11 +164,13 @@ class Server:
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, t_start + 1))
         self._model.open()
         self.uploaded = np.zeros(self.workers, dtype=bool)
+        self.left.fill(math.nan)
         workers = self._choose(k)
         if workers is not None and len(workers) == self.living.size:
             workers = None
         if self._anchors is not None:
             self._anchors.contact(workers, k, self.theta)
+        self.asked = workers if workers is not None or self.living.size == self.workers else self.living
         if workers is None:
             self._awaited = set(self._everyone)
             content = self.theta if self._said is None else self._changes(k)
@@ -204,6 +214,8 @@ class Server:
                 f"{sorted(self._awaited) or 'nobody'}"
             )
         self._awaited.remove(m)
+        if self._hears_left:
+            self.left[m] = message.left
         if type(message) is Upload:
             payload = message.payload
             self._absorb(m, payload)

@@ -122,6 +122,7 @@ class Worker:
         self.theta = np.empty(0, dtype=dtype)
         self.contribution = np.empty(dim, dtype=dtype)
         self.mirror = np.full(dim, algorithm.start.fill, dtype=dtype)
+        self.left = math.nan
         self._gradients = 0
         self._oracle = Oracle(problem, dtype)
         (drawing,) = rng.spawn(1)
@@ -130,6 +131,7 @@ class Worker:
         self._initial = formulas.evaluate(algorithm.step_size.initial, known) if algorithm.workers_step else 1.0
         setting = Setting(self._step_size, self._initial, weight)
         self._work, self._work_state = algorithm.work, algorithm.work.init(self._oracle, rng, setting)
+        self._limited = algorithm.trigger.threshold is not None
         self._trigger, self._trigger_state = algorithm.trigger, algorithm.trigger.init(dim, dtype)
         self._codec, self._codec_state = algorithm.codec, algorithm.codec.init(sizes_of(problem), dtype, drawing)
 
@@ -172,7 +174,7 @@ class Worker:
         """
         start = perf_counter()
         k, self.limit, t_start, _, theta, _, _ = message
-        self.round, self.theta = k, theta
+        self.round, self.theta, self.left = k, theta, math.nan
         contribution = self.contribution
         self._gradients = self._work.contribute(self._work_state, theta, message, contribution)
         if not all_finite(contribution):
@@ -180,19 +182,28 @@ class Worker:
         uploads = self._trigger.decide(self._trigger_state, self)
         self._trigger.commit(self._trigger_state, self, uploads)
         if not uploads:
-            return made(Skip, (self.m, k, self._gradients, perf_counter() - start))
+            return made(Skip, (self.m, k, self._gradients, perf_counter() - start, self.left))
         step_size = float(self._step_size.at(self._initial, t_start + 1)) if self._scaled else 1.0
         payload, mirror = self._codec.commit(self._codec_state, contribution, self.mirror, step_size)
         if mirror is contribution:
             self.contribution = self.mirror
         self.mirror = mirror
-        return made(Upload, (self.m, k, self._gradients, perf_counter() - start, payload))
+        return made(Upload, (self.m, k, self._gradients, perf_counter() - start, payload, self.left))
 
     def replay(self, theta: np.ndarray, out: np.ndarray) -> None:
         """The contribution of the same samples at another theta, into ``out``, shape (dim,)."""
         self._gradients += self._work.replay(self._work_state, theta, out)
         if not all_finite(out):
             self._diverged(out)
+
+    def compare(self, left: float, right: float) -> bool:
+        """``left`` > ``right``, and noted down: the left side on the scale of T^k, or, for a rule without T^k, of 1."""
+        scale = self.limit if self._limited else 1.0
+        if right != scale and math.isfinite(scale):
+            self.left = left * (scale / right) if right else (math.inf if left > 0 else 0.0)
+        else:
+            self.left = left
+        return left > right
 
     def _diverged(self, gradient: np.ndarray) -> NoReturn:
         what = "pseudo-gradient" if self._work.local else "gradient"

@@ -28,6 +28,10 @@ class ServerView(Protocol):
         """||anchor_m - theta^k||^2 for every m, shape (M,), anchor_m the iterate at which m was last contacted."""
         ...
 
+    def compare(self, left: np.ndarray, right: float) -> np.ndarray:
+        """``left`` > ``right`` for every m, shape (M,), and noted down, so that `psopt explain` can tell both."""
+        ...
+
 
 class Selection(Protocol):
     """``everyone``: asks all, always. ``needs_smoothness``: L_m must be known. ``needs_anchors``: the server keeps the
@@ -158,9 +162,8 @@ class SmoothnessDrift:
 
     def select(self, state: tuple[list[float], np.ndarray], view: ServerView) -> np.ndarray:
         squares, ages = state
-        limit = view.threshold
         bounds = zip(squares, view.drifts(), strict=True)
-        moved = np.array([square * drift > limit for square, drift in bounds])
+        moved = view.compare(np.array([square * drift for square, drift in bounds]), view.threshold)
         if self.max_age is not None:
             moved |= ages > self.max_age
             ages += 1

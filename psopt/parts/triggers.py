@@ -30,6 +30,10 @@ class WorkerView(Protocol):
         """The contribution of the same samples at another theta, into ``out``, shape (dim,)."""
         ...
 
+    def compare(self, left: float, right: float) -> bool:
+        """``left`` > ``right``, and noted down, so that `psopt explain` can tell both."""
+        ...
+
 
 class Trigger(Protocol):
     """``lazy``: it may stay silent. ``threshold``: what the server must broadcast for it, if anything. ``looks_back``:
@@ -87,7 +91,7 @@ class Innovation:
         return None
 
     def decide(self, state: None, view: WorkerView) -> bool:
-        return squared_distance(view.contribution, view.mirror) > view.limit
+        return view.compare(squared_distance(view.contribution, view.mirror), view.limit)
 
     def commit(self, state: None, view: WorkerView, uploaded: bool) -> None:
         return None
@@ -130,7 +134,7 @@ class SameSample:
         if math.isinf(view.limit):
             return view.limit < 0
         view.replay(state.anchor, state.old)
-        return squared_distance(view.contribution, state.old) > view.limit
+        return view.compare(squared_distance(view.contribution, state.old), view.limit)
 
     def commit(self, state: _Anchored, view: WorkerView, uploaded: bool) -> None:
         if uploaded:
@@ -176,7 +180,7 @@ class Snapshot:
 
     def decide(self, state: _Snapshot, view: WorkerView) -> bool:
         self._measure(state, view)
-        return squared_distance(state.drift, state.said) > view.limit
+        return view.compare(squared_distance(state.drift, state.said), view.limit)
 
     def commit(self, state: _Snapshot, view: WorkerView, uploaded: bool) -> None:
         if uploaded:
@@ -228,7 +232,7 @@ class Relative:
         if math.isinf(view.limit):
             return view.limit < 0
         behind = squared_distance(view.contribution, view.mirror)
-        return behind > self.zeta * squared_distance(view.contribution, state.contribution)
+        return view.compare(behind, self.zeta * squared_distance(view.contribution, state.contribution))
 
     def commit(self, state: _Previous, view: WorkerView, uploaded: bool) -> None:
         state.contribution[:] = view.contribution

@@ -36,7 +36,7 @@ from psopt.runs.writing import sync, write_through, writing
 from psopt.transports.base import Transport, rank_of
 from psopt.transports.waiting import done_within
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"

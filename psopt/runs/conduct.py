@@ -83,7 +83,7 @@ class Conductor:
         self._observer = Observer(config, facts, transport)
         self._started, self._startup_s = plan.started, None
         self._began = self._ended = perf_counter()
-        self._overhead = (0.0, 0.0)
+        self._overhead = (0.0, 0.0, 0.0)
         self._resumed = plan.resumed
         self._checkpoints = Checkpoints(plan.folder, config, manifest["ranks"], part) if part else None
         self._course = self._resumed.course() if self._resumed else None
@@ -99,7 +99,9 @@ class Conductor:
 
     def conduct(self, progress: Progress) -> Run:
         """Runs to the end and returns what came out; whatever happens, the folder tells."""
-        trace = Trace(self._folder, self._course and self._course["trace"])
+        config = self._config
+        deciding = config.workers if config.trace.decisions and config.algorithm.lazy else 0
+        trace = Trace(self._folder, self._course and self._course["trace"], deciding)
         try:
             self._prepare(progress)
             reason = self._rounds(trace, progress)
@@ -129,7 +131,7 @@ class Conductor:
             progress.close()
         if self._folder:
             return run_folder.load_run(self._folder)
-        config, theta = self._config, self._server.theta
+        theta = self._server.theta
         uploads = trace.uploads(config.workers)
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)
@@ -230,22 +232,19 @@ class Conductor:
             "last": asdict(self._last),
             "theta0": digest_of(self._given),
             "elapsed_s": perf_counter() - self._began,
-            "computed_s": transport.computed_s - self._overhead[0],
-            "waited_s": transport.waited_s - self._overhead[1],
+            "spent_s": self._spent(),
         }
 
     def _rounds(self, trace: Trace, progress: Progress) -> str:
         config, server, transport = self._config, self._server, self._transport
         losses, checkpoints = self._losses, self._checkpoints
-        self._overhead = (transport.computed_s, transport.waited_s)
+        self._overhead = _clocks(transport)
         self._began = perf_counter()
         every, checks, reason = config.trace.every, config.debug.check_mirror, None
         if self._course:
             self._began -= self._course["elapsed_s"]
-            self._overhead = (
-                transport.computed_s - self._course["computed_s"],
-                transport.waited_s - self._course["waited_s"],
-            )
+            pairs = zip(self._overhead, self._course["spent_s"], strict=True)
+            self._overhead = tuple(now - before for now, before in pairs)
             reason = self._reason(self._last if self._last.round == server.round else None)
         else:
             self._record(trace, progress)
@@ -260,7 +259,7 @@ class Conductor:
                     self._settle()
                 server.finish()
                 k = server.round
-                trace.round(server.uploaded)
+                trace.round(server.uploaded, server.threshold, server.asked, server.left)
                 if checks:
                     self._observer.check_mirrors(server)
                 reason = self._reason(self._record(trace, progress) if k % every == 0 else None)
@@ -303,8 +302,8 @@ class Conductor:
             value, loss, accuracy = self._observer.look(server)
         gap = None if self._f_star is None or value is None else value - self._f_star
         elapsed = perf_counter() - self._began
-        compute = transport.computed_s - self._overhead[0]
-        waited = transport.waited_s - self._overhead[1]
+        compute, waited, handled = self._spent()
+        handled = max(0.0, min(handled, waited - compute))  # the rest of it went on behind the workers' work
         self._last = Record(
             round=server.round,
             local_steps=server.local_steps,
@@ -314,13 +313,18 @@ class Conductor:
             test_accuracy=accuracy,
             **asdict(transport.ledger.totals()),
             compute_s=compute,
-            wait_s=waited - compute,
+            serialise_s=handled,
+            wait_s=waited - compute - handled,
             rest_s=elapsed - waited,
         )
         self._recorded_losses = self._losses.number
         trace.record(self._last)
         progress.update(self._last)
         return self._last
+
+    def _spent(self) -> list[float]:
+        """Seconds of computing, of messages, and of handling them, since round 1 began."""
+        return [now - before for now, before in zip(_clocks(self._transport), self._overhead, strict=True)]
 
     def _settle(self) -> None:
         if self._losses.pending:
@@ -373,6 +377,10 @@ class Conductor:
             compile_s=self._compile_s,
             startup_s=self._startup_s,
         )
+
+
+def _clocks(transport: Transport) -> tuple[float, ...]:
+    return transport.computed_s, transport.waited_s, transport.handled_s
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """The run folder: what a run leaves behind, and how it is read again.
 
 ``config.yaml`` (resolved), ``manifest.json`` (versions, hosts, ranks, command), ``trace.jsonl``, ``uploads.bin``,
-``theta.npy``, ``summary.json``. Only rank 0 writes here. With ``repeat`` these hold means over the replicas,
-each of which has a folder of its own in it, and ``uploads.npy`` stands for ``uploads.bin``.
+``decisions.bin`` (of lazy rules), ``theta.npy``, ``summary.json``. Only rank 0 writes here. With ``repeat`` these hold
+means over the replicas, each of which has a folder of its own in it, and ``uploads.npy`` stands for ``uploads.bin``.
 """
 
 import datetime
@@ -31,6 +31,7 @@ from psopt.runs.writing import unwritable, write_through, writing
 SCHEMA = 1
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.npy", "summary.json")
+"""What a run folder holds in any case."""
 
 
 MAY_MISS = ("objective", "gap", "test_loss", "test_accuracy")

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value, nbytes
+from psopt.core.frames import nbytes
+from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
 from psopt.transports.base import Transport
 
 SLICE_S = 0.05

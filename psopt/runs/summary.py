@@ -56,8 +56,14 @@ def summary_of(
         "test_accuracy": last.test_accuracy if last else None,
         "step_size": server.step_size if server else None,
         "smoothness": server.joint_smoothness if server else None,
+        "worker_smoothness": _known(server.smoothness) if server else None,
         **said,
         "seed": config.seed,
         "config_sha256": config.sha256(),
         "theta_sha256": hashlib.sha256(theta.tobytes()).hexdigest(),
     }
+
+
+def _known(smoothness: np.ndarray) -> list[float] | None:
+    """Each L_m, where the run had to know them."""
+    return smoothness.tolist() if np.isfinite(smoothness).all() else None

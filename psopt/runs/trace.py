@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.runs.decisions import DECISIONS, Recorder
 from psopt.runs.writing import unwritable, writing
 
 FLUSH_EVERY_S = 1.0
@@ -23,8 +24,9 @@ class Record:
 
     ``local_steps`` is t, the steps of each worker in all rounds together. ``test_loss`` is the mean loss of the test
     rows without any l2 term, ``test_accuracy`` the share predicted right. ``compute_s`` is the workers' own work on the
-    critical path, ``wait_s`` the rest of the time spent on messages, and ``rest_s`` all else: the server's steps, this
-    record, the progress line.
+    critical path, ``serialise_s`` the server's packing, unpacking and absorbing of messages as far as it adds to that,
+    ``wait_s`` the rest of the time spent on messages, and ``rest_s`` all else: the server's steps, this record, the
+    progress line.
     """
 
     round: int
@@ -44,6 +46,7 @@ class Record:
     evaluation_bytes_down: int
     gradient_evaluations: int
     compute_s: float
+    serialise_s: float
     wait_s: float
     rest_s: float
 
@@ -53,25 +56,51 @@ class Trace:
 
     ``uploads.bin`` holds ceil(M / 8) bytes a round, bit m of them (little end first) for worker m.
 
-    ``places``, by file the bytes and their CRC-32 as `places` told them, makes both files end there, and goes on.
+    Parameters
+    ----------
+    folder : Path or None
+    places : mapping, optional
+        By file the bytes and their CRC-32 as `places` told them: the files are made to end there, and go on.
+    deciding : int
+        M, where the sides of a rule are to be kept as well (`psopt.runs.decisions`; in a folder only); 0: they are not.
     """
 
-    def __init__(self, folder: Path | None, places: Mapping[str, Sequence[int]] | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, places: Mapping[str, Sequence[int]] | None = None, deciding: int = 0
+    ) -> None:
         self.records: list[Record] = []
         self._folder = folder
+        names = [LINES, MASKS]
+        if deciding and (places is None or DECISIONS in places):  # what was not kept from the start is not begun
+            names.append(DECISIONS)
         with writing(folder):
-            self._lines = _Tail(folder / LINES, places) if folder else None
-            self._masks = _Tail(folder / MASKS, places) if folder else None
+            self._files = {name: _Tail(folder / name, places) for name in names} if folder else {}
+        self._lines, self._masks, self._decisions = (self._files.get(name) for name in (LINES, MASKS, DECISIONS))
+        self._recorder = Recorder(deciding) if self._decisions else None
         self._kept: list[np.ndarray] = []
         self._flushed = time.monotonic()
 
-    def round(self, uploaded: np.ndarray) -> None:
-        """``uploaded``, shape (M,), bool: who uploaded in the round that ended."""
+    def round(self, uploaded: np.ndarray, limit: float, asked: np.ndarray | None, left: np.ndarray) -> None:
+        """The round that ended.
+
+        Parameters
+        ----------
+        uploaded : ndarray, shape (M,), bool
+            Who uploaded.
+        limit : float
+            T^k.
+        asked : ndarray or None
+            The workers that were asked, None for everyone.
+        left : ndarray, shape (M,), float64
+            The left side of each worker's rule.
+        """
         if self._masks is None:
             self._kept.append(uploaded)
             return
         try:
             self._masks.write(packed(uploaded[None]).tobytes())
+            if self._recorder:
+                self._decisions.write(self._recorder.packed(limit, asked, left))
         except OSError as error:
             raise unwritable(self._folder, error) from None
 
@@ -84,22 +113,20 @@ class Trace:
             now = time.monotonic()
             if now - self._flushed > FLUSH_EVERY_S:
                 self._flushed = now
-                self._lines.flush()
-                self._masks.flush()
+                for file in self._files.values():
+                    file.flush()
 
     def places(self) -> dict[str, tuple[int, int]]:
         """By file, how many bytes have been written, through to the disk, and their CRC-32."""
-        files = {LINES: self._lines, MASKS: self._masks}
         with writing(self._folder):
-            return {name: file.place() for name, file in files.items() if file}
+            return {name: file.place() for name, file in self._files.items()}
 
     def close(self) -> None:
-        """Closes both files, whatever happens to one; what is in them stays."""
+        """Closes the files, whatever happens to one; what is in them stays."""
         failure = None
-        for file in (self._lines, self._masks):
+        for file in self._files.values():
             try:
-                if file:
-                    file.close()
+                file.close()
             except OSError as error:
                 failure = error
         if failure:
@@ -122,7 +149,7 @@ class _Tail:
         self._file.seek(self._nbytes)
         self.flush, self.close = self._file.flush, self._file.close
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         self._file.write(content)
         self._nbytes += len(content)
         self._crc = zlib.crc32(content, self._crc)

@@ -56,6 +56,10 @@ class Transport(Protocol):
     """Seconds spent in `exchange` and `evaluate` so far."""
     computed_s: float
     """Of these, the workers' own work on the critical path: each time, that of the rank that worked longest."""
+    handled_s: float
+    """Of these, the server's own work on messages: packing and posting them, unpacking and absorbing the answers. It
+    may go on while workers work.
+    """
 
     def hellos(self) -> list[Hello]:
         """One greeting a worker, in worker order; the first thing to be asked for."""

@@ -11,21 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from psopt.core.downlink import Replica
+from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import Ledger
-from psopt.core.messages import (
-    HEADER_NBYTES,
-    Broadcast,
-    Evaluate,
-    Failure,
-    Frame,
-    Hello,
-    Message,
-    Skip,
-    Stop,
-    Upload,
-    Value,
-    nbytes,
-)
+from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Failure, Hello, Message, Skip, Stop, Upload, Value
 from psopt.core.worker import Worker
 from psopt.errors import WorkerFailed, WorkerLost
 from psopt.transports.base import what_failed
@@ -62,6 +50,7 @@ class InProcess:
         self.roll = Roll(len(self.workers))
         self.waited_s = 0.0
         self.computed_s = 0.0
+        self.handled_s = 0.0
         self._reorder, self._replica, self._handle = reorder, replica, handle
         self._round = 0
         size = HEADER_NBYTES + 8 * len(self.workers) + 16 * max(w.problem.dim for w in self.workers)
@@ -71,8 +60,10 @@ class InProcess:
         return [self._upward(self._asked(worker, Worker.hello)) for worker in self.workers]
 
     def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+        began = time.perf_counter()
         self.ledger.down(message, self.roll.asked if message.workers is None else message.workers)
         seen = self._downward(message)
+        self._handled(began)
         self._round = message.round
         if self._replica:
             seen = self._replica.expand(seen)
@@ -80,11 +71,15 @@ class InProcess:
         for m in self._order(asked):
             answer = self._asked(self.workers[m], self._handle, seen)
             if answer is not None:
+                began = time.perf_counter()
                 receive(self._upward(answer))
+                self._handled(began)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
+        began = time.perf_counter()
         self.ledger.down(message, self.roll.asked)
         seen = self._downward(message)
+        self._handled(began)
         answers = []
         for m in self.roll.living:
             told = self._asked(self.workers[m], Worker.evaluate, seen)
@@ -122,6 +117,11 @@ class InProcess:
             seconds = time.perf_counter() - start
             self.waited_s += seconds
             self.computed_s += seconds
+
+    def _handled(self, began: float) -> None:
+        seconds = time.perf_counter() - began
+        self.waited_s += seconds
+        self.handled_s += seconds
 
     def _downward(self, message: Message) -> Message:
         """The message as workers see it: through bytes."""

@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from psopt import signals
+from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import Ledger
 from psopt.core.messages import (
     HEADER_NBYTES,
     Broadcast,
     Evaluate,
     Failure,
-    Frame,
     Hello,
     KeepAlive,
     Kind,
@@ -30,7 +30,6 @@ from psopt.core.messages import (
     Value,
     What,
     mask_nbytes,
-    nbytes,
 )
 from psopt.errors import WorkerFailed
 from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
@@ -78,6 +77,7 @@ class ServerEnd:
         self.roll = Roll(workers)
         self.waited_s = 0.0
         self.computed_s = 0.0
+        self.handled_s = 0.0
         self._comm, self._ranks, self._hosts = link.comm, link.size, hosts
         self._workers = workers
         self._home = [rank_of(m, link.size) for m in range(workers)]
@@ -235,6 +235,8 @@ class ServerEnd:
         if question is not None:
             sending = self._send(question, asked)
             self.ledger.down(question, asked)  # after the send: the workers are at it meanwhile
+        clock = time.perf_counter
+        handled_s = clock() - patience.began
         missing = set(range(self._workers) if asked is None else asked)
         if patience.began > self._next_look:
             self._keep_alive_idle()
@@ -253,6 +255,7 @@ class ServerEnd:
                     self._give_up(missing)
                 continue
             patience.reset()
+            began = clock()
             for i in done:
                 slot = slots[i]
                 message = slot.read()
@@ -262,11 +265,13 @@ class ServerEnd:
                 worked_s[home[m]] += message.seconds
                 receive(message)
                 missing.remove(m)
+            handled_s += clock() - began
         self.ledger.wire.up(taken_nbytes, len(receives))
         for request in sending:
             if not request.Test():
                 self._complete(request)
-        self.waited_s += time.perf_counter() - patience.began
+        self.waited_s += clock() - patience.began
+        self.handled_s += handled_s
         self.computed_s += max(worked_s)
 
     def _hear_unasked(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from psopt import signals
+from psopt.core.frames import Frame
 from psopt.core.ledger import Ledger
 from psopt.core.messages import (
     GIVEN_UP,
@@ -19,7 +20,6 @@ from psopt.core.messages import (
     Broadcast,
     Evaluate,
     Failure,
-    Frame,
     Hello,
     KeepAlive,
     Kind,
@@ -80,6 +80,7 @@ class SurvivingServerEnd:
         self.roll = Roll(workers)
         self.waited_s = 0.0
         self.computed_s = 0.0
+        self.handled_s = 0.0
         self._comm, self._hosts, self._timeouts = link.comm, hosts, timeouts
         self._workers = workers
         self._home = [rank_of(m, link.size) for m in range(workers)]
@@ -166,13 +167,16 @@ class SurvivingServerEnd:
         if question is not None:
             self._send(question, list(waiting))
             self.ledger.down(question, None if len(asked) == self._workers else asked)
+        self.handled_s += time.perf_counter() - patience.began
         if patience.began > self._next_look:
             self._look_after()
 
         def take(rank: int, message: Any) -> None:
+            began = time.perf_counter()
             self.ledger.up(message)
             worked_s[rank] += message.seconds
             receive(message)
+            self.handled_s += time.perf_counter() - began
 
         self._await(waiting, patience, take)
         self.waited_s += time.perf_counter() - patience.began

@@ -12,12 +12,12 @@ import numpy as np
 
 from psopt import signals
 from psopt.core.downlink import Replica
+from psopt.core.frames import Frame, nbytes
 from psopt.core.messages import (
     HEADER_NBYTES,
     Broadcast,
     Evaluate,
     Failure,
-    Frame,
     Interrupt,
     Kind,
     Message,
@@ -28,7 +28,6 @@ from psopt.core.messages import (
     Upload,
     Value,
     mask_nbytes,
-    nbytes,
 )
 from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed

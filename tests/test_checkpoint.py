@@ -180,6 +180,7 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(what, beg
     assert [each["round"] for each in done.manifest["resumed"]] == [10]
     assert done.theta_sha256 == made[2].theta_sha256
     np.testing.assert_array_equal(done.uploads, made[2].uploads)
+    assert (begun / "decisions.bin").read_bytes() == (made[0] / "decisions.bin").read_bytes()
 
 
 def test_what_was_not_finished_is_no_checkpoint(begun, made):

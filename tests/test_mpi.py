@@ -59,6 +59,7 @@ def test_run_starts_mpiexec_itself(simulated, tmp_path):
     assert len(done.manifest["hosts"]) == 4
     assert done.theta_sha256 == simulated.theta_sha256
     assert (done.uploads == simulated.uploads).all()
+    assert (done.folder / "decisions.bin").read_bytes() == (simulated.folder / "decisions.bin").read_bytes()
     assert done.config == simulated.config
 
 

@@ -43,6 +43,7 @@ def same(folder, whole):
     assert mine.status == "ok"
     assert {key: mine.summary[key] for key in SAME} == {key: other.summary[key] for key in SAME}
     assert (mine.uploads == other.uploads).all()
+    assert (folder / "decisions.bin").read_bytes() == (whole / "decisions.bin").read_bytes()
     return mine
 
 

@@ -1,8 +1,10 @@
 """Commands that show what there is."""
 
+from pathlib import Path
+
 import click
 
-from psopt.cli.group import cli
+from psopt.cli.group import cli, folder
 
 
 @cli.command(name="list")
@@ -20,3 +22,70 @@ def doctor() -> int:
     from psopt.doctor import examine
 
     return examine()
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
+)
+@click.option("--once", is_flag=True, help="Print the table once, and leave.")
+def watch(folders: tuple[Path, ...], interval: float, once: bool) -> int:
+    """Show how the runs in DIR... are getting on, live, from another shell.
+
+    DIR is a run folder, one that does not exist yet, or the folder of a sweep or of `psopt reproduce`. Of jobs that
+    `psopt submit` made, Slurm tells whether they wait, and at which place of the queue. Nothing is written to the
+    folders, and the runs notice nothing.
+
+    \b
+      psopt watch runs/mine
+      psopt watch runs/seeds runs/other --interval 5
+      psopt watch runs/mine --once
+
+    Ends when all runs have ended: 0 if all came to their end, else 1. With --once it is 1 if one failed or was cut off
+    so far. Without a terminal it prints a line when something changes.
+    """
+    from psopt.views.watch import watch as look
+
+    return look(folders, interval, once)
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option("--out", callback=folder, metavar="FILE", help="CSV file to write.  [default: standard output]")
+@click.option("--what", type=click.Choice(["trace", "uploads"]), default="trace", show_default=True)
+def export(folders: tuple[Path, ...], out: Path | None, what: str) -> int:
+    """Write the runs in DIR... as CSV: a line a record of the trace, or a round and worker.
+
+    DIR is a run folder, or the folder of a sweep or of `psopt reproduce`. The first columns name the run, its recipe,
+    its seed, its number of workers and the values of a sweep's axes.
+
+    \b
+      psopt export runs/mine > mine.csv
+      psopt export runs/sweep --out sweep.csv
+      psopt export runs/mine --what uploads
+    """
+    from psopt.views.exporting import export as write
+
+    return write(folders, out, what)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--round", "k", type=int, metavar="K", help="Which round, from 1.  [default: the last]")
+@click.option("--worker", "m", type=int, metavar="M", help="One worker, from 0, with the rounds before.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def explain(folder: Path, k: int | None, m: int | None, as_json: bool) -> int:
+    """Say why each worker uploaded, or stayed silent, in a round of the run in DIR.
+
+    Both sides of the rule, their ratio, the age of the last upload, and what half and double the threshold would have
+    done in that round. The run may still be under way.
+
+    \b
+      psopt explain runs/mine --round 312
+      psopt explain runs/mine --round 312 --worker 7
+    """
+    from psopt.views.explain_shown import tell
+
+    tell(folder, k, m, as_json)
+    return 0

@@ -89,3 +89,65 @@ def explain(folder: Path, k: int | None, m: int | None, as_json: bool) -> int:
 
     tell(folder, k, m, as_json)
     return 0
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--out", callback=folder, metavar="FILE", help="File to write; its suffix tells the format.  [default: report.html]"
+)
+@click.option(
+    "--x",
+    "lead",
+    type=click.Choice(["uploads", "bytes", "rounds", "seconds"]),
+    default="uploads",
+    show_default=True,
+    help="What the first picture, or the only one, is drawn against.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "png", "svg", "csv"]),
+    help="html: the page; png, svg: pictures alone; csv: all traces as one table.  [default: html]",
+)
+@click.option(
+    "--baseline",
+    metavar="LABEL",
+    help="What ratios refer to: a label, recipe or folder.  [default: gd, sgd, the first]",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="VALUE",
+    help="A gap, or accuracy, whose cost is told; may be given several times.  [default: round ones]",
+)
+def report(
+    folders: tuple[Path, ...],
+    out: Path | None,
+    lead: str,
+    form: str | None,
+    baseline: str | None,
+    targets: tuple[str, ...],
+) -> int:
+    """Show the runs in each DIR side by side, on one page that needs nothing else.
+
+    Curves against rounds, uploads, bytes and seconds; who uploaded when, beside each worker's smoothness; what each
+    target cost; where bytes and seconds went; how the configs differ; and what to be warned of. DIR is the folder of
+    a run, finished or not, of a sweep, of a reproduced table, or any folder of these. Runs that differ in the seed
+    alone are one line with a band.
+
+    \b
+      psopt report runs/gd runs/lag-wk
+      psopt report runs/sweep --out sweep.html --baseline gd --target 1e-4 --target 1e-8
+      psopt report runs/gd runs/lag-wk --x bytes --out curves.png
+      psopt report runs/sweep --format csv --out traces.csv
+
+    A page, picture or table that an earlier report wrote is written over; any other file is left alone. Needs the extra
+    `report` (pip install 'psopt[report]'); csv does without.
+    """
+    from psopt.views.report import report as write
+
+    made, runs = write(folders, out, lead, form, baseline, targets)
+    print(f"{made}: {runs} run{'s' * (runs != 1)}")
+    return 0

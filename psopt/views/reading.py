@@ -1,0 +1,256 @@
+"""Any run folder as it stands, to be looked at: finished, failed, cut off, or still being written."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psopt.config import LARGEST, yaml_source
+from psopt.config.sentences import Complaints
+from psopt.errors import ConfigError
+from psopt.runs import folder as run_folder
+from psopt.runs.occupancy import occupant
+from psopt.runs.trace import read_uploads
+
+RUNNING, CUT_OFF, NOT_BEGUN = "still running", "cut off", "nothing recorded"
+NEEDED = ("round", "uploads", "payload_bytes_up", "payload_bytes_down", "compute_s", "wait_s", "rest_s")
+"""Fields without which a record says nothing of costs."""
+
+DEEPEST = 3
+"""How many folders below the one that is named runs are looked for."""
+
+_NOT_RUNS = re.compile(r"\.|checkpoints$|replica-\d+$|.*\.(failed|cut-off)-\d+$")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is of one run.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        As it stands in the folder, resolved.
+    manifest : dict
+        Empty where there is none.
+    status : str
+        ``ok``, ``failed: ...`` or ``stopped`` from the summary, else `RUNNING` or `CUT_OFF`.
+    summary : dict or None
+        None of a run that has not ended in good order.
+    trace : dict of str to ndarray, each shape (records,)
+        Empty where nothing was recorded; a record that was cut off in the middle is left out.
+    uploads : ndarray, shape (rounds, M)
+        Bool; of the mean of replicas the share of them, float64.
+    replicas : tuple of Seen
+        With ``repeat``, those that the folder holds.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    status: str
+    summary: dict[str, Any] | None
+    trace: dict[str, np.ndarray]
+    uploads: np.ndarray
+    replicas: "tuple[Seen, ...]" = ()
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def workers(self) -> int:
+        return int(self.config["workers"])
+
+    @property
+    def recipe(self) -> str | None:
+        return self.at("algorithm", "recipe")
+
+    @property
+    def stop_reason(self) -> str | None:
+        return (self.summary or {}).get("stop_reason")
+
+    def at(self, *path: str) -> Any:
+        """The config's value there; None where there is none."""
+        found: Any = self.config
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+
+def find_runs(named: Sequence[Path]) -> list[Path]:
+    """The run folders that are meant: a run's own, or, of a sweep, a table or any other folder, those in it.
+
+    A folder that is met twice counts once. Raises `ConfigError` where there is no such folder, or no run in it.
+    """
+    found: dict[Path, Path] = {}
+    for folder in named:
+        if not folder.exists():
+            raise ConfigError(f"{folder}: there is no such folder")
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is a file; expected the folder of a run, or of several")
+        inside = list(_below(folder, DEEPEST))
+        if not inside:
+            raise ConfigError(f"{folder} holds no run: no folder with a config.yaml, here or in the folders in it")
+        for run in inside:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    if any((folder / name).is_file() for name in run_folder.FILES):
+        yield folder
+    elif depth:
+        inner = [path for path in folder.iterdir() if path.is_dir() and not _NOT_RUNS.match(path.name)]
+        order = _table_order(folder)
+        for path in sorted(inner, key=lambda path: (order.get(path.name, len(order)), _natural(path.name))):
+            yield from _below(path, depth - 1)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """``run-10`` after ``run-9``."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def table_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the folder's ``table.json``; none where there is none that can be read."""
+    try:
+        rows = json.loads((folder / "table.json").read_text())["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _table_order(folder: Path) -> dict[str, int]:
+    """By name, where a table names its folders, the row that does so first."""
+    order: dict[str, int] = {}
+    for number, row in enumerate(table_rows(folder)):
+        for value in (row.get("folder"), row.get("method")):
+            if isinstance(value, str):
+                order.setdefault(value, number)
+    return order
+
+
+def read_run(folder: Path) -> Seen:
+    """One run, as far as it went.
+
+    Raises `ConfigError` where what is there cannot be read, or belongs to no run.
+    """
+    config = _config(folder)
+    seen = _read(folder, config)
+    paths = sorted(path.parent for path in folder.glob("replica-*/trace.jsonl"))
+    replicas = tuple(_read(path, {**config, "repeat": 1, "seed": seen.seed + _number(path)}) for path in paths)
+    return Seen(**{**vars(seen), "replicas": replicas})
+
+
+def _number(replica: Path) -> int:
+    digits = replica.name.partition("-")[2]
+    if not digits.isdecimal():
+        raise ConfigError(f"{replica} is no replica's folder: expected a number after replica-")
+    return int(digits)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not _is_there(path):
+        raise ConfigError(f"{folder} holds a broken run: config.yaml is missing")
+    if path.stat().st_size > LARGEST:
+        raise ConfigError(f"{path} is larger than {LARGEST} bytes, the most that a config may have")
+    complaints = Complaints(str(path))
+    config = yaml_source.read(_text(path), str(path), complaints)
+    complaints.raise_any()
+    if not isinstance(config, dict) or not isinstance(config.get("algorithm"), dict):
+        raise ConfigError(f"{folder} holds a broken run: config.yaml is no resolved config")
+    for key, least in (("workers", 1), ("seed", 0)):
+        value = config.get(key)
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{folder} holds a broken run: config.yaml has no number `{key}`")
+    return config
+
+
+def _read(folder: Path, config: dict[str, Any]) -> Seen:
+    summary = run_folder.read_summary(folder) if (folder / "summary.json").is_file() else None
+    status = str(summary.get("status", "")) if summary else RUNNING if occupant(folder) else CUT_OFF
+    trace, uploads = _trace(folder / "trace.jsonl"), np.zeros((0, config["workers"]), dtype=bool)
+    if (folder / "uploads.npy").is_file():
+        uploads = _shares(folder / "uploads.npy", config["workers"])
+    elif _is_there(folder / "uploads.bin"):
+        uploads = read_uploads(folder / "uploads.bin", config["workers"])
+    return Seen(folder, config, _manifest(folder / "manifest.json"), status, summary, trace, uploads)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the file exists; what is no ordinary file is refused, for it might never end."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no ordinary file")
+    return path.exists()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not _is_there(path):
+        return {}
+    try:
+        found = json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"{path} is broken: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _shares(path: Path, workers: int) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is broken: {error}") from None
+    if found.ndim != 2 or found.shape[1] != workers or found.dtype.kind not in "fb":
+        raise ConfigError(f"{path} is broken: expected numbers of shape (rounds, {workers})")
+    return found
+
+
+def _trace(path: Path) -> dict[str, np.ndarray]:
+    """The records as one array a field; of fields that not all records have, none."""
+    if not _is_there(path):
+        return {}
+    records = []
+    lines = _text(path).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # without its end: it is being written, or was when the run was cut off
+                break
+            raise ConfigError(f"{path}:{number} is broken: {error}") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise ConfigError(f"{path} is broken: expected a record a line")
+    if not records:
+        return {}
+    fields = set(records[0])
+    if any(record.keys() != fields for record in records):
+        fields = fields.intersection(*records)
+    try:
+        trace = run_folder.columns(
+            [{name: record[name] for name in records[0] if name in fields} for record in records]
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{path} is broken: {error}") from None
+    missing = [name for name in NEEDED if name not in trace]
+    if missing:
+        raise ConfigError(f"{path} is broken: there are records without `{missing[0]}`")
+    wrong = [name for name, values in trace.items() if values.dtype.kind not in "if" or values.ndim != 1]
+    if wrong:
+        raise ConfigError(f"{path} is broken: `{wrong[0]}` is not a number in every record")
+    return trace

@@ -1,32 +1,39 @@
-"""From Python: `minimize` runs an algorithm on data at hand, `load_run` reads a finished run.
+"""From Python: `minimize` runs an algorithm on data at hand, `load_run` and `load_runs` read finished runs.
 
 Called in a plain Python process, `minimize` runs in that process. Called on every rank of a program under mpiexec, it
-runs over MPI, and every rank gets the result.
+runs over MPI, and every rank gets the whole result; `rank` tells a program which of them it is.
 """
 
 import functools
+import inspect
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psopt import launch
-from psopt.config import parse
+from psopt import launch, signals
+from psopt.config import RunConfig, parse
+from psopt.config.fields import keys_of
+from psopt.config.sentences import nearest
 from psopt.data import CSR, Table
 from psopt.errors import ConfigError
-from psopt.runs.agreement import decided, together
+from psopt.runs.agreement import agreed, decided, together
 from psopt.runs.experiment import Plan, run, simulate
 from psopt.runs.folder import Run, load_run
+from psopt.runs.frames import load_runs
 from psopt.runs.reference import LARGEST_NEWTON_DIM
 from psopt.runs.resume import finished, going_on
 
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-__all__ = ["load_run", "minimize"]
+__all__ = ["load_run", "load_runs", "minimize"]
+
+JOIN_S = 60.0
 
 
 def minimize(
@@ -81,8 +88,8 @@ def minimize(
     Returns
     -------
     Run
-        ``theta``, ``uploads``, ``trace``, ``summary``, and each field of the summary as an attribute. Under mpiexec
-        every rank gets them, but for the ``trace``, which rank 0 keeps.
+        ``theta``, ``uploads``, ``trace``, ``summary``, and each field of the summary as an attribute; the same on
+        every rank.
 
     Raises
     ------
@@ -92,34 +99,41 @@ def minimize(
         For a row of parts that makes no sense.
     WorkerFailed
         When a problem raised; with its traceback.
+    KeyboardInterrupt
+        On Ctrl-C; with ``out`` after the round, and with a checkpoint for ``resume=True``.
     """
-    config: dict[str, Any] = {**sections, "seed": seed, "workers": workers, "algorithm": algorithm}
     own_class = None if isinstance(problem, str | Mapping) else problem
-    if own_class is not None and not callable(own_class):
-        raise ConfigError(f"problem is a {type(problem).__name__}; expected a name, a mapping or a class")
-    config["problem"] = _class_name(own_class) if own_class is not None else problem
-    table = None if isinstance(data, str | Mapping) else _table(data)
-    config["stop"] = stop if stop is not None else _default_stop(own_class, table)
-    memory = {"source": "memory", "standardise": standardise, "partition": partition}
-    config["data"] = data if table is None else memory
-    if resume and out is None:
-        raise ConfigError("`resume` needs `out`, the folder that holds the beginning of the run")
+
+    def prepared() -> Plan:
+        _check_keywords(sections)
+        config: dict[str, Any] = {**sections, "seed": seed, "workers": workers, "algorithm": algorithm}
+        if own_class is not None and not callable(own_class):
+            raise ConfigError(f"problem is a {type(problem).__name__}; expected a name, a mapping or a class")
+        config["problem"] = _class_name(own_class) if own_class is not None else problem
+        table = None if isinstance(data, str | Mapping) else _table(data)
+        config["stop"] = stop if stop is not None else _default_stop(own_class, table)
+        memory = {"source": "memory", "standardise": standardise, "partition": partition}
+        config["data"] = data if table is None else memory
+        if resume and out is None:
+            raise ConfigError("`resume` needs `out`, the folder that holds the beginning of the run")
+        return Plan(parse(config, "minimize"), Path(out) if out is not None else None, table=table)
+
     link = None if launch.told_ranks() is None else _joined()
-    plan = Plan(parse(config), Path(out) if out is not None else None)
+    plan = prepared() if link is None else agreed(link, JOIN_S, prepared)
     found = _found(plan, link) if resume else "nothing"
     if found == "all":
         return load_run(plan.folder)
     if found == "a beginning":
-        plan = going_on(plan.config, plan.folder, link)
+        plan = replace(going_on(plan.config, plan.folder, link), table=plan.table)
     plan = replace(
         plan,
-        table=table,
         problem=own_class,
         theta=None if theta0 is None else np.asarray(theta0),
         quiet=not progress,
     )
     if link is None:
-        return simulate(plan)
+        with _heeding(plan, first=True):
+            return simulate(plan)
     if plan.config.failure.survives:
         raise together(
             ConfigError(
@@ -127,7 +141,36 @@ def minimize(
                 "MPI cannot be trusted after a rank has died, and your program goes on: use `psopt run`"
             )
         )
-    return run(plan, link)
+    with _heeding(plan, link.rank == 0):
+        return _on_every_rank(run(plan, link), plan, link)
+
+
+def _check_keywords(sections: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for a keyword that is none of `minimize` and no section of a config."""
+    own = inspect.signature(minimize).parameters
+    valid = [name for name in own if name != "sections"]
+    valid += [name for name in keys_of(RunConfig) if name not in (*own, "recipe")]
+    unknown = [f"minimize: unknown keyword `{name}`; {nearest(name, valid)}" for name in sections if name not in valid]
+    if unknown:
+        raise ConfigError("\n".join(unknown))
+
+
+def _heeding(plan: Plan, first: bool) -> AbstractContextManager[None]:
+    """Without a folder there is nothing to be saved, and an interrupt may come at once."""
+    return nullcontext() if plan.folder is None else signals.answering(first)
+
+
+def _on_every_rank(done: Run, plan: Plan, link: "Link") -> Run:
+    """The run, with what so far rank 0 alone had of it."""
+    if plan.config.repeat > 1:
+        return replace(done, folder=plan.folder)  # each rank has the rest
+    first, start_s = link.rank == 0, plan.config.timeouts.start_s
+    described = [[name, values.dtype.str, values.size] for name, values in done.trace.items()]
+    manifest, described = link.share([done.manifest, described] if first else None, start_s)
+    trace = dict(done.trace) if first else {name: np.empty(size, dtype) for name, dtype, size in described}
+    for values in trace.values():
+        link.share_array(values, start_s)
+    return replace(done, folder=plan.folder, manifest=manifest, trace=trace)
 
 
 def _found(plan: Plan, link: "Link | None") -> str:

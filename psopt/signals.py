@@ -7,6 +7,7 @@ SIGUSR1, may come several times and early: the run ends after its next round, ho
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,29 @@ def pass_on() -> None:
     """From now on this process, a rank that hosts workers, only remembers: rank 0 has to know."""
     for number in (*ASKING, WARNING):
         signal.signal(number, _remember)
+
+
+@contextmanager
+def answering(first: bool) -> Iterator[None]:
+    """Around a run within somebody's own program: signals are heeded as in a command, and afterwards as before.
+
+    ``first``: as on rank 0. Does nothing where the program heeds signals in ways of its own, and outside of its main
+    thread, which alone hears any.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGALRM: signal.SIG_DFL}
+    earlier = {number: signal.getsignal(number) for number in (*usual, WARNING)}
+    own = any(earlier[number] not in (handler, signal.SIG_IGN) for number, handler in usual.items())
+    if own or None in earlier.values() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        (answer if first else pass_on)()
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        _wish.asked = _wish.urged = _wish.warned = False
 
 
 def asked() -> bool:

@@ -50,6 +50,26 @@ def minimize(_):
         mpi_jobs.tell([done.ranks, done.theta_sha256, done.theta.tobytes().hex()])
 
 
+def all_of_the_api(folder):
+    """A user's script: who am I, a mistake that is caught, a run with a folder, the same again, a sweep."""
+    import psopt
+    from psopt.errors import ConfigError
+
+    said, given = "", {"workers": 4, "stop": {"max_rounds": 30}}
+    try:
+        psopt.minimize("least-squares", "lag-increasing", **given, progres=True)
+    except ConfigError as error:
+        said = str(error)
+    run = psopt.minimize("least-squares", "lag-increasing", **given, out=folder, progress=True)
+    again = psopt.minimize("least-squares", "lag-increasing", **given, out=folder, resume=True)
+    sweep = [psopt.minimize("least-squares", "lag-increasing", name, **given) for name in ("gd", "lag-ps")]
+    whole = psopt.minimize("least-squares", "lag-increasing", "gd", **given, repeat=2)
+    gaps = [float(each.trace["gap"][-1]) for each in (run, again, *sweep, whole)]
+    rows = [len(each.trace["round"]) for each in (run, sweep[1], whole)]
+    mpi_jobs.tell([psopt.rank(), psopt.ranks(), said, str(run.folder), run.manifest["ranks"], gaps, rows])
+    psopt.minimize("least-squares", "lag-increasing", "lagwk", **given)
+
+
 def minimize_outliving(_):
     """A user's script that asks for what only `psopt run` can do."""
     import psopt

@@ -32,6 +32,7 @@ LAYERS = [
     ("commands", "doctor", "bench"),
     ("submitting",),
     ("api",),
+    ("docs",),  # the example there is a program like a user's
     ("cli",),
     ("__main__",),
 ]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from psopt.errors import ConfigError, PsoptError
 from psopt.runs.occupancy import occupant, occupied
 from psopt.runs.trace import packed, read_uploads
 from psopt.runs.writing import unwritable, write_through, writing
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SCHEMA = 1
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -200,6 +203,31 @@ class Run:
         if not name.startswith("_") and name in self.summary:
             return self.summary[name]
         raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        from psopt.runs import frames
+
+        return frames.as_line(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from psopt.runs import frames
+
+        return frames.as_html(self)
+
+    def frame(self) -> "DataFrame":
+        """The trace with ``round`` as index: the fields of a record, ``payload_bytes`` up and down together,
+        ``upload_share`` so far and ``elapsed_s`` since round 1 began. Needs pandas: ``pip install 'psopt[notebook]'``.
+        """
+        from psopt.runs import frames
+
+        return frames.framed(frames.trace_columns(self), "round")
+
+    def uploads_frame(self) -> "DataFrame":
+        """A row a round and worker: ``round``, ``worker``, ``uploaded`` (with ``repeat`` a share)."""
+        from psopt.runs import frames
+
+        return frames.framed(frames.uploads_columns(self))
 
 
 def columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:

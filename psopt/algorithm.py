@@ -21,6 +21,27 @@ class Algorithm:
     """Plan x Start x Selection x LocalWork x Trigger x Codec x Aggregator x ServerUpdate, and the step size.
 
     The defaults are plain gradient descent. Raises `IncompatibleParts` when the parts cannot work together.
+
+    Attributes
+    ----------
+    plan : Plan
+        When a round starts: how many local steps lie between two rounds.
+    start : Start
+        What the server holds of each worker before round 1, and who has to upload at first.
+    selection : Selection
+        Whom the server asks in a round.
+    work : LocalWork
+        What a worker computes before it decides whether to speak.
+    trigger : Trigger
+        Whether what it found is worth sending.
+    codec : Codec
+        What an upload says, and what both ends then hold.
+    aggregator : Aggregator
+        What the uploads come to.
+    update : ServerUpdate
+        How that moves theta.
+    step_size : Schedule
+        A number, a formula in L and M, or a schedule.
     """
 
     plan: Plan = field(default_factory=Every)

@@ -1,6 +1,5 @@
 """What the commands do, once parsed. Each returns an exit code."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -285,15 +284,11 @@ def validate(path: Path, overrides: Sequence[str], resolved: bool) -> int:
 
 def catalogue(what: str | None) -> int:
     """``psopt list``."""
-    from psopt.config import json_schema
     from psopt.data import catalogue as data
     from psopt.parts import FAMILIES
     from psopt.problems import PROBLEMS
     from psopt.recipes import RECIPES
 
-    if what == "schema":
-        print(json.dumps(json_schema(), indent=2))
-        return 0
     sections = {
         "recipes": [(name, recipe.title) for name, recipe in RECIPES.items()],
         "parts": [(family, ", ".join(kinds)) for family, kinds in FAMILIES.items()],

@@ -38,7 +38,7 @@ def examine() -> int:
     _policies()
     for sentence in trouble:
         print(f"TROUBLE    {sentence}")
-    print("all well: `psopt run` should work here" if not trouble else "see docs/troubleshooting.md in the package")
+    print("all well: `psopt run` should work here" if not trouble else "see `psopt docs troubleshooting`")
     return 1 if trouble else 0
 
 

@@ -53,7 +53,7 @@ class Slurm:
     time : str, optional
         Time limit: `MINUTES`, `H:MM:SS` or `D-HH:MM:SS`. Default: the partition's.
     partition, account, qos, constraint, mem : str, optional
-        As sbatch has them.
+        What sbatch gets as its option of this name.
     launcher : 'auto', 'srun' or 'mpiexec'
         What starts the ranks. `auto`: srun with the `mpich` wheel, else psopt starts the mpiexec of its environment.
     mpi : str

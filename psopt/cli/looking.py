@@ -8,9 +8,9 @@ from psopt.cli.group import cli, folder
 
 
 @cli.command(name="list")
-@click.argument("what", required=False, type=click.Choice(["recipes", "parts", "data", "problems", "schema"]))
+@click.argument("what", required=False, type=click.Choice(["recipes", "parts", "data", "problems"]))
 def list_(what: str | None) -> int:
-    """What exists: recipes, parts, data, problems; `schema` prints the JSON Schema of a config, for editors."""
+    """What exists: recipes, parts, data, problems."""
     from psopt import commands
 
     return commands.catalogue(what)
@@ -150,4 +150,102 @@ def report(
 
     made, runs = write(folders, out, lead, form, baseline, targets)
     print(f"{made}: {runs} run{'s' * (runs != 1)}")
+    return 0
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--bandwidth",
+    "rates",
+    multiple=True,
+    required=True,
+    metavar="RATE",
+    help="Of each host's cable, as in 100Mbit, 1Gbit or 10MB/s; several: again, or with commas.",
+)
+@click.option(
+    "--latency",
+    "latencies",
+    multiple=True,
+    required=True,
+    metavar="TIME",
+    help="From host to host, one way, as in 5ms or 20us; as many as there are rates, or one for all.",
+)
+@click.option("--ranks", type=int, metavar="N", help="Hosts, the server's among them.  [default: 1 + workers]")
+@click.option("--workers", type=int, metavar="M", help="The number of workers that the runs are expected to have.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def predict(
+    folders: tuple[Path, ...],
+    rates: tuple[str, ...],
+    latencies: tuple[str, ...],
+    ranks: int | None,
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Tell how long the finished runs in DIR... would take on another network.
+
+    From who was asked and who uploaded in each round, what that weighed, and how long the work took. The runs may have
+    been made without any network, by `psopt simulate`. DIR is a run folder, or the folder of a sweep.
+
+    \b
+      psopt predict runs/mine --bandwidth 100Mbit --latency 5ms
+      psopt predict runs/gd runs/lag-wk --bandwidth 10Mbit,1Gbit --latency 20ms,100us
+      psopt predict runs/mine --bandwidth 100Mbit --latency 5ms --ranks 4
+
+    With N hosts, worker m lives on host 1 + m mod (N - 1), and the workers of a host compute one after the other.
+    """
+    from psopt.views.predict_shown import tell
+
+    tell(folders, rates, latencies, workers, ranks, as_json)
+    return 0
+
+
+@cli.command()
+@click.argument("topic", required=False, metavar="[TOPIC]")
+@click.option("--path", is_flag=True, help="Print where the pages lie, or that of TOPIC, instead.")
+def docs(topic: str | None, path: bool) -> int:
+    """Show a page of the documentation, or a section of one; without TOPIC, what there is.
+
+    TOPIC is a page, PAGE#SECTION, or a section alone, such as the name of a recipe or a key of a config. In a terminal
+    it is typeset, in a pipe it is Markdown.
+
+    \b
+      psopt docs
+      psopt docs quickstart
+      psopt docs lag-wk
+      psopt docs config#stop
+    """
+    from psopt.cli import pages
+
+    if path:
+        print(pages.path_of(topic) if topic else pages.folder())
+        return 0
+    if topic:
+        pages.show(pages.page_of(topic))
+        return 0
+    topics = pages.topics()
+    width = max(map(len, topics))
+    for name, title in topics.items():
+        print(f"{name:{width}}  {title}")
+    print("\npsopt docs TOPIC shows one; psopt docs lag-wk the section of that name; psopt docs --path where they lie.")
+    return 0
+
+
+@cli.command()
+def schema() -> int:
+    """Print the JSON Schema of a config, with which an editor completes keys and marks mistakes.
+
+    \b
+      psopt schema > psopt.schema.json
+
+    and, as the first line of a config beside it (`psopt docs config` tells more):
+
+    \b
+      # yaml-language-server: $schema=psopt.schema.json
+    """
+    import json
+
+    from psopt.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
     return 0

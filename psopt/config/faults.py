@@ -26,6 +26,8 @@ class Strike:
     Attributes
     ----------
     kind : str
+        `kill`: SIGKILL. `terminate`: SIGTERM. `interrupt`: SIGINT. `raise`: an exception. `not_finite`: NaN.
+        `disk_full`: no file takes a byte any more. `unreadable_data`: no file of the data can be opened any more.
     round : int
         To a worker it happens as it is about to answer in this round, or in the next one in which it is asked; to the
         server in the middle of it, when the first answer has come. Round 0 is the start-up, before data are read.
@@ -75,6 +77,7 @@ class Freeze:
     Attributes
     ----------
     kind : str
+        What happens.
     round : int
         As for the other faults that happen once.
     worker : int, optional
@@ -109,6 +112,7 @@ class Delay:
     Attributes
     ----------
     kind : str
+        What happens.
     worker : int
         Which one.
     seconds : float
@@ -143,10 +147,11 @@ class SlowNetwork:
     Attributes
     ----------
     kind : str
+        What happens.
     latency_s : float
         Seconds each message is under way, however short it is.
     megabit_per_s : float, optional
-        Default: no limit.
+        How wide each link is. Default: no limit.
     """
 
     kind: str

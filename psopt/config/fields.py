@@ -107,5 +107,10 @@ def summary(cls: type[Any]) -> str:
     return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
 
 
+def typographic(text: str) -> str:
+    """A docstring's text as Markdown has it: names between single backquotes."""
+    return text.replace("``", "`")
+
+
 def _members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()

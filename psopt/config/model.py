@@ -11,10 +11,10 @@ from annotated_types import Ge, Gt, Le
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import yaml_source
 from psopt.config.faults import Fault, plain
+from psopt.config.own import nested, recipe_named
 from psopt.data import DataSpec
 from psopt.errors import ConfigError
-from psopt.parts import NESTED, kind_of
-from psopt.recipes import RECIPES
+from psopt.parts import kind_of
 from psopt.slurm import Slurm
 from psopt.transports.base import Timeouts
 
@@ -163,10 +163,12 @@ class RunConfig:
     workers : int
         M, the number of logical workers; they are dealt to however many MPI ranks there are.
     problem : ProblemConfig
+        What is minimised: a name, or a mapping with `kind` and the problem's own keys.
     data : DataSpec
+        What is learnt from: the name of a source, or a mapping with `source`.
     algorithm : Algorithm
         A recipe's name, a mapping with `recipe` and the parts to change, or parts alone, which change plain gradient
-        descent.
+        descent. Recipes and parts of your own are `package.module:NAME` and `package.module:Class`.
     recipe : str, optional
         The name of the recipe the algorithm came from.
     f_star : 'auto', 'none' or float
@@ -174,11 +176,17 @@ class RunConfig:
     stop : Stop
         Without it the run stops after 1000 rounds.
     trace : Trace
+        What is recorded while the run goes on.
     timeouts : Timeouts
+        Deadlines, in seconds.
     checkpoint : Checkpoint
+        When the whole state of the run is written into its folder.
     failure : Failure
+        What the run does when it loses workers.
     slurm : Slurm
+        What `psopt submit` asks Slurm for; changes no run.
     debug : Debug
+        Checks that cost time and change no result.
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
         over the ranks; trace and summary hold their means and, in fields that end in `_se`, standard errors.
@@ -187,7 +195,7 @@ class RunConfig:
         itself, bit for bit. The latter saves the downlink where uploads are few or sparse, and costs each rank the
         server's memory.
     faults : list of faults
-        What goes wrong on purpose, for tests and rehearsals: see `docs/faults.md`. Default: nothing.
+        What goes wrong on purpose, for tests and rehearsals: see `psopt docs faults`. Default: nothing.
     """
 
     workers: Annotated[int, Ge(1)]
@@ -236,7 +244,7 @@ class RunConfig:
         """The recipe, and which of its parts are others than its own; the step size is everybody's own affair."""
         if self.recipe is None:
             return "a row of parts"
-        own = RECIPES[self.recipe].row
+        own = recipe_named(self.recipe).row
         parts = [family for family in ROW if family != "step_size"]
         changed = [family for family in parts if getattr(self.algorithm, family) != getattr(own, family)]
         return self.recipe + (f" with another {', '.join(changed)}" if changed else "")
@@ -259,7 +267,7 @@ def plain_part(family: str, part: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"kind": kind_of(family, part)}
     for key in fields(part):
         value = getattr(part, key.name)
-        inner = NESTED.get((family, key.name))
+        inner = nested(family, type(part), key.name)
         plain[key.name] = plain_part(inner, value) if inner else _plain(value)
     return plain
 

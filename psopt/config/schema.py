@@ -5,12 +5,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from psopt import problems
-from psopt.algorithm import ROW
+from psopt.algorithm import ROW, Algorithm
 from psopt.config.faults import KINDS
-from psopt.config.fields import RECIPE_KEY, REQUIRED, Key, keys_of, options_of, summary
+from psopt.config.fields import RECIPE_KEY, REQUIRED, Key, keys_of, options_of, summary, typographic
 from psopt.config.model import ProblemConfig, RunConfig
 from psopt.data import HeldOut, Partition, Standardise
 from psopt.parts import FAMILIES, NESTED
+from psopt.recipes import RECIPES
 
 Schema = dict[str, Any]
 
@@ -44,7 +45,7 @@ def _object(properties: Schema, required: list[str] | tuple[str, ...] = (), desc
 
 
 def _described(schema: Schema, description: str) -> Schema:
-    return {**schema, "description": description} if description else schema
+    return {**schema, "description": typographic(description)} if description else schema
 
 
 def _value(key: Key) -> Schema:
@@ -87,13 +88,16 @@ def _family(family: str) -> Schema:
 
 def _part_value(family: str, name: str, key: Key) -> Schema:
     inner = NESTED.get((family, name))
-    return {"$ref": f"#/$defs/{inner}"} if inner else _value(key)
+    return _described({"$ref": f"#/$defs/{inner}"}, key.description) if inner else _value(key)
 
 
 def _algorithm() -> Schema:
-    recipe = _value(RECIPE_KEY)
-    mapped = {"anyOf": [recipe, {"type": "null"}]}
-    return {"anyOf": [recipe, _object({"recipe": mapped, **{f: {"$ref": f"#/$defs/{f}"} for f in ROW}})]}
+    named = [_described({"const": name}, recipe.title) for name, recipe in RECIPES.items()]
+    recipe = _described({"anyOf": named}, RECIPE_KEY.description)
+    mapped = _described({"anyOf": [*named, {"type": "null"}]}, RECIPE_KEY.description)
+    keys = keys_of(Algorithm)
+    parts = {family: _described({"$ref": f"#/$defs/{family}"}, keys[family].description) for family in ROW}
+    return {"anyOf": [recipe, _object({"recipe": mapped, **parts})]}
 
 
 def _problem() -> Schema:

@@ -43,7 +43,7 @@ class DataSpec:
     Attributes
     ----------
     source : str
-        A name of `catalogue()`.
+        Where the rows come from: one of `psopt list data`.
     path : str, optional
         For ``file`` and ``shards``, relative to the working directory. In ``shards`` ``{worker}`` stands for the
         worker's number from 0, ``{worker:03d}`` for the same with leading zeros. For ``idx`` the folder of the four
@@ -52,8 +52,12 @@ class DataSpec:
         ``auto`` goes by the suffix: .csv, .tsv, .npz, .npy, and LIBSVM text for everything else.
     n_features : int, optional
         Width of LIBSVM files (needed for ``shards``); for other formats a check.
-    label, header, delimiter : optional
-        For CSV, see `read_csv`.
+    label : str or int, optional
+        For CSV: the column of the labels, by name or by number from 0 (negative: from the right). Default: the last.
+    header : bool, optional
+        For CSV: whether the first line names the columns. Default: it does if it does not read as numbers.
+    delimiter : str, optional
+        For CSV: what separates the columns. Default: a comma; in .tsv files a tab.
     labels_path : str, optional
         For .npy: the file of the labels.
     labels : str
@@ -62,9 +66,11 @@ class DataSpec:
     positive : float, optional
         For sources of files: labels equal to it become +1, all others -1.
     standardise : Standardise
+        How columns are scaled.
     synthetic : Synthetic, optional
         What to draw, for ``synthetic``.
     partition : Partition
+        How the rows are dealt to the workers.
     test : HeldOut, optional
         Rows that no worker trains on, scaled as the training rows are. Default: none.
     """

@@ -22,11 +22,14 @@ class Synthetic:
 
     Attributes
     ----------
-    kind : ``linear`` (real labels) or ``logistic`` (labels -1/+1)
+    kind : 'linear' or 'logistic'
+        Real labels, or labels -1/+1.
     n_samples : int
         n over all workers; as even as can be, the first workers one row more.
     n_features : int
+        Columns.
     noise : float, >= 0
+        How far labels stray from the truth.
     heterogeneity : float, >= 0
         0: all workers draw from one distribution.
     """

@@ -215,7 +215,10 @@ class _Mean:
 class FreshMean:
     """The mean of what was said this round; who is absent or silent counts nothing, and if all are it is zero.
 
-    ``weigh_by: samples`` weighs each worker by its n_m (FedAvg: McMahan et al., AISTATS 2017), ``equal`` all alike.
+    Attributes
+    ----------
+    weigh_by : 'equal' or 'samples'
+        All workers alike, or each by its number of samples n_m (FedAvg: McMahan et al., AISTATS 2017).
     """
 
     weigh_by: Literal["equal", "samples"] = "equal"

@@ -60,6 +60,7 @@ class Overwrite:
     Attributes
     ----------
     compressor : Compressor
+        C: which entries are sent.
     feedback : bool
         Whether what C leaves out is kept and added to the next upload (Stich, Cordonnier, Jaggi 2018).
     scale : 'none' or 'step'
@@ -121,6 +122,11 @@ class Increment:
     """h <- h + C(x - h): what is sent corrects what was there, so that C's error feeds back by itself.
 
     EF21 (Richtarik, Sokolov, Fatkhullin 2021), and with trigger `relative` CLAG (Richtarik et al., ICML 2022).
+
+    Attributes
+    ----------
+    compressor : Compressor
+        C: which entries are sent.
     """
 
     compressor: Compressor = field(default_factory=Identity)

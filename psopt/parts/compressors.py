@@ -257,7 +257,16 @@ class _RandomKState:
 class RandomK(_Sparse):
     """Entries drawn at random, without replacement, from the whole of theta.
 
-    ``unbiased`` multiplies them by d / k, so that the mean over draws is x; this is no contraction.
+    Attributes
+    ----------
+    fraction : float
+        Of d entries, k = max(1, floor(fraction d)) are sent.
+    count : int, optional
+        Instead of a fraction: k = min(count, d).
+    unbiased : bool
+        Whether to multiply them by d / k, so that the mean over draws is x; this is no contraction.
+    values : 'theta', 'float32' or 'float16'
+        The dtype that crosses: that of theta, or a shorter one.
     """
 
     fraction: Annotated[float, Gt(0), Le(1)] = FRACTION

@@ -131,7 +131,12 @@ class _Local:
 class LocalSGD(_Local):
     """x <- x - step_size g for each local step, g the gradient of a batch.
 
-    ``batch`` and ``draw`` are those of `Minibatch`.
+    Attributes
+    ----------
+    batch : int
+        Samples in a batch.
+    draw : 'epoch' or 'replace'
+        As `minibatch` draws them.
     """
 
     batch: Annotated[int, Gt(0)] = 10
@@ -145,7 +150,18 @@ class LocalSGD(_Local):
 class LocalMomentum(_Local):
     """v <- momentum v + g, x <- x - step_size v; with ``nesterov`` x <- x - step_size (g + momentum v).
 
-    ``moments: keep`` carries v from round to round, ``reset`` begins each round with v = 0.
+    Attributes
+    ----------
+    batch : int
+        Samples in a batch.
+    draw : 'epoch' or 'replace'
+        As `minibatch` draws them.
+    momentum : float
+        How much of v is kept at each step.
+    nesterov : bool
+        Whether to step along g + momentum v instead of v.
+    moments : 'keep' or 'reset'
+        `keep` carries v from round to round, `reset` begins each round with v = 0.
     """
 
     batch: Annotated[int, Gt(0)] = 10
@@ -162,7 +178,22 @@ class LocalMomentum(_Local):
 class LocalAdamW(_Local):
     """AdamW's steps (Loshchilov, Hutter, ICLR 2019), the inner optimiser of DiLoCo.
 
-    ``moments: keep`` carries both moments and the count of steps from round to round, ``reset`` begins anew.
+    Attributes
+    ----------
+    batch : int
+        Samples in a batch.
+    draw : 'epoch' or 'replace'
+        As `minibatch` draws them.
+    beta1 : float
+        How much of the first moment, the mean of gradients, is kept at each step.
+    beta2 : float
+        How much of the second moment, that of their squares, is kept at each step.
+    epsilon : float
+        Added to the root that divides.
+    weight_decay : float
+        The share of theta, times the step size, that is taken off at each step.
+    moments : 'keep' or 'reset'
+        `keep` carries both moments and the count of steps from round to round, `reset` begins anew.
     """
 
     batch: Annotated[int, Gt(0)] = 10

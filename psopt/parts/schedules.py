@@ -28,7 +28,13 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The same step size always."""
+    """The same step size always.
+
+    Attributes
+    ----------
+    initial : float or str
+        A number, or a formula in L (smoothness of F) and M (workers), as `1/L` or `1/(M*L)`.
+    """
 
     initial: float | str = "1/L"
 
@@ -41,7 +47,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class Decaying:
-    """initial * (offset / (offset + t)) ** power: equal to ``initial`` at the first step."""
+    """initial * (offset / (offset + t)) ** power: equal to ``initial`` at the first step.
+
+    Attributes
+    ----------
+    initial : float or str
+        A number, or a formula in L (smoothness of F) and M (workers), as `1/L` or `1/(M*L)`.
+    offset : float
+        After so many steps the quotient is a half.
+    power : float
+        Of the quotient.
+    """
 
     initial: float | str = "1/L"
     offset: Annotated[float, Gt(0)] = 1.0
@@ -59,6 +75,15 @@ class Inverse:
     """numerator / (mu (t + beta)): for an objective of strong convexity mu.
 
     With numerator 2 the step of the Local SGD paper's theory (arXiv 2106.04759), which was run with 3 and beta 1.
+
+    Attributes
+    ----------
+    numerator : float
+        What is divided.
+    mu : float
+        The strong convexity of F.
+    beta : float
+        What t is counted from, so that the first step is numerator / (mu beta).
     """
 
     numerator: Annotated[float, Gt(0)] = 2.0
@@ -80,7 +105,17 @@ class Inverse:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """``initial``, times ``factor`` from each step k in ``milestones`` on (SASG on CIFAR: 0.1 at an epoch)."""
+    """``initial``, times ``factor`` from each step k in ``milestones`` on (SASG on CIFAR: 0.1 at an epoch).
+
+    Attributes
+    ----------
+    initial : float or str
+        A number, or a formula in L (smoothness of F) and M (workers), as `1/L` or `1/(M*L)`.
+    milestones : list of int
+        The steps, counted from 1, from which on it is multiplied once more.
+    factor : float
+        By how much.
+    """
 
     initial: float | str = "1/L"
     milestones: tuple[Annotated[int, Gt(1)], ...] = ()
@@ -96,7 +131,19 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """final + (initial - final) (1 - t / steps) ** power, and ``final`` from step t = ``steps`` on."""
+    """final + (initial - final) (1 - t / steps) ** power, and ``final`` from step t = ``steps`` on.
+
+    Attributes
+    ----------
+    initial : float or str
+        A number, or a formula in L (smoothness of F) and M (workers), as `1/L` or `1/(M*L)`.
+    steps : int
+        How long the way from `initial` to `final` is.
+    power : float
+        1: a straight line.
+    final : float
+        Where it ends.
+    """
 
     initial: float | str
     steps: Annotated[int, Gt(0)]
@@ -113,7 +160,17 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From ``initial`` down to ``final`` along half a cosine of ``steps`` steps, and ``final`` after them."""
+    """From ``initial`` down to ``final`` along half a cosine of ``steps`` steps, and ``final`` after them.
+
+    Attributes
+    ----------
+    initial : float or str
+        A number, or a formula in L (smoothness of F) and M (workers), as `1/L` or `1/(M*L)`.
+    steps : int
+        How long the way down is.
+    final : float
+        Where it ends.
+    """
 
     initial: float | str
     steps: Annotated[int, Gt(0)]
@@ -129,7 +186,15 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Capped:
-    """The step size of ``of``, but never more than ``cap``."""
+    """The step size of ``of``, but never more than ``cap``.
+
+    Attributes
+    ----------
+    of : Schedule
+        The step size that is capped.
+    cap : float
+        The largest one.
+    """
 
     of: Schedule
     cap: Annotated[float, Gt(0)]
@@ -144,7 +209,15 @@ class Capped:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The step size of ``of``, times (t + 1) / steps during the first ``steps`` steps."""
+    """The step size of ``of``, times (t + 1) / steps during the first ``steps`` steps.
+
+    Attributes
+    ----------
+    of : Schedule
+        The step size that is warmed up to.
+    steps : int
+        How long that takes.
+    """
 
     of: Schedule = field(default_factory=Constant)
     steps: Annotated[int, Gt(0)] = 100

@@ -143,6 +143,15 @@ class SmoothnessDrift:
     The bound costs the workers nothing: the unselected get no message, compute nothing and send nothing. With
     ``max_age`` nobody is left out for too long (LASG-PS): the age is 0 until the forced rounds are over, 1 after a
     later selection, grows by 1 with every round left out, and who exceeds ``max_age`` is selected.
+
+    Attributes
+    ----------
+    window : int
+        D, how many of theta's last steps the threshold looks at.
+    xi : float or list of float
+        The weight of each of these steps, or D weights, the newest first; larger: fewer are asked.
+    max_age : int, optional
+        The most rounds in a row that a worker may be left out. Default: no limit.
     """
 
     window: Window = 10

@@ -19,7 +19,13 @@ class Start(Protocol):
 
 @dataclass(frozen=True)
 class Zero:
-    """Stale vectors start at zero; everyone uploads in the first ``forced_rounds`` rounds (SASG: D of them)."""
+    """Stale vectors start at zero; everyone uploads in the first ``forced_rounds`` rounds (SASG: D of them).
+
+    Attributes
+    ----------
+    forced_rounds : int
+        How many rounds everyone has to upload.
+    """
 
     fill: ClassVar[float] = 0.0
     silent_rounds: ClassVar[int] = 0
@@ -40,6 +46,11 @@ class Ones:
     """Stale vectors start at all ones and nobody may upload for ``silent_rounds`` rounds.
 
     Not in the paper; it is how the scripts behind the LAG paper's table begin.
+
+    Attributes
+    ----------
+    silent_rounds : int
+        How many rounds nobody may upload.
     """
 
     fill: ClassVar[float] = 1.0

@@ -75,7 +75,15 @@ class Always:
 
 @dataclass(frozen=True)
 class Innovation:
-    """Upload when ||contribution - mirror||^2 > T^k, LAG (7a): the gradient has moved since it was last sent."""
+    """Upload when ||contribution - mirror||^2 > T^k, LAG (7a): the gradient has moved since it was last sent.
+
+    Attributes
+    ----------
+    window : int
+        D, how many of theta's last steps the threshold looks at.
+    xi : float or list of float
+        The weight of each of these steps, or D weights, the newest first; larger: fewer uploads.
+    """
 
     window: Window = 10
     xi: float | tuple[float, ...] = 0.1
@@ -113,6 +121,17 @@ class SameSample:
 
     Both gradients are of the same samples, so that their noise cancels: LASG-WK2 (Chen, Sun, Yin 2020), and SASG's rule
     (arXiv 2112.04088). The powers are those of `Threshold`.
+
+    Attributes
+    ----------
+    window : int
+        D, how many of theta's last steps the threshold looks at.
+    xi : float or list of float
+        The weight of each of these steps, or D weights, the newest first; larger: fewer uploads.
+    step_power : int
+        p, the power of the step size that divides the weighted sum.
+    worker_power : int
+        q, the power of M that divides it too.
     """
 
     window: Window = 10
@@ -160,6 +179,19 @@ class Snapshot:
 
     Both gradients in d^k are of round k's samples. The snapshot is theta^k of the rounds 1, R + 1, 2 R + 1, ... where
     R is ``refresh``; a refresh forces no upload and leaves the d of the last upload as it was.
+
+    Attributes
+    ----------
+    window : int
+        D, how many of theta's last steps the threshold looks at.
+    xi : float or list of float
+        The weight of each of these steps, or D weights, the newest first; larger: fewer uploads.
+    refresh : int
+        R, how many rounds a snapshot serves.
+    step_power : int
+        p, the power of the step size that divides the weighted sum.
+    worker_power : int
+        q, the power of M that divides it too.
     """
 
     window: Window = 10
@@ -217,6 +249,11 @@ class _Previous:
 class Relative:
     """Upload when ||x - mirror||^2 > zeta ||x - y||^2, y the contribution of the round before: CLAG (Richtarik et al.,
     ICML 2022). zeta = 0 always uploads what has changed at all.
+
+    Attributes
+    ----------
+    zeta : float
+        How far the server's copy may lag behind; larger: fewer uploads.
     """
 
     zeta: Annotated[float, Ge(0)] = 1.0
@@ -252,6 +289,13 @@ class MaxAge:
 
     The age is 0 until the forced rounds are over, 1 after any later upload, and grows by 1 with every skip (LASG and
     SASG: D). So at most ``rounds`` + 1 skips follow the forced rounds, and at most ``rounds`` a later upload.
+
+    Attributes
+    ----------
+    of : Trigger
+        The trigger whose silence is bounded.
+    rounds : int
+        The largest age.
     """
 
     of: Trigger = field(default_factory=Innovation)

@@ -23,7 +23,13 @@ class ServerUpdate(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """theta <- theta - rate * step_size * aggregate."""
+    """theta <- theta - rate * step_size * aggregate.
+
+    Attributes
+    ----------
+    rate : float
+        Multiplies the step size; where workers take local steps it is the server's, or outer, learning rate.
+    """
 
     rate: Annotated[float, Gt(0)] = 1.0
 
@@ -51,7 +57,15 @@ class _ByRule:
 
 @dataclass(frozen=True)
 class Momentum(_ByRule):
-    """v <- momentum v + aggregate, theta <- theta - rate * step_size * v (Polyak's heavy ball)."""
+    """v <- momentum v + aggregate, theta <- theta - rate * step_size * v (Polyak's heavy ball).
+
+    Attributes
+    ----------
+    momentum : float
+        How much of v is kept in each round.
+    rate : float
+        Multiplies the step size; where workers take local steps it is the server's, or outer, learning rate.
+    """
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     rate: Annotated[float, Gt(0)] = 1.0
@@ -62,7 +76,15 @@ class Momentum(_ByRule):
 
 @dataclass(frozen=True)
 class Nesterov(_ByRule):
-    """v <- momentum v + aggregate, theta <- theta - rate * step_size * (aggregate + momentum v)."""
+    """v <- momentum v + aggregate, theta <- theta - rate * step_size * (aggregate + momentum v).
+
+    Attributes
+    ----------
+    momentum : float
+        How much of v is kept in each round.
+    rate : float
+        Multiplies the step size; where workers take local steps it is the server's, or outer, learning rate.
+    """
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     rate: Annotated[float, Gt(0)] = 1.0
@@ -73,7 +95,21 @@ class Nesterov(_ByRule):
 
 @dataclass(frozen=True)
 class AdamW(_ByRule):
-    """AdamW over the aggregate (Loshchilov, Hutter, ICLR 2019): with ``weight_decay`` 0 it is Adam."""
+    """AdamW over the aggregate (Loshchilov, Hutter, ICLR 2019): with ``weight_decay`` 0 it is Adam.
+
+    Attributes
+    ----------
+    beta1 : float
+        How much of the first moment, the mean of gradients, is kept at each step.
+    beta2 : float
+        How much of the second moment, that of their squares, is kept at each step.
+    epsilon : float
+        Added to the root that divides.
+    weight_decay : float
+        The share of theta, times the step size, that is taken off at each step.
+    rate : float
+        Multiplies the step size; where workers take local steps it is the server's, or outer, learning rate.
+    """
 
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999

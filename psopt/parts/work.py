@@ -83,9 +83,14 @@ class FullGradient:
 class Minibatch:
     """The gradient of f_m estimated from ``batch`` of its samples.
 
-    ``draw`` says how: ``epoch`` without replacement, in an order that is drawn anew each time the shard has been gone
-    through (its last batch may be smaller, and of a shard with fewer samples each batch is all of it); ``replace`` each
-    batch at random from the whole shard.
+    Attributes
+    ----------
+    batch : int
+        Samples in a batch.
+    draw : 'epoch' or 'replace'
+        `epoch`: without replacement, in an order that is drawn anew each time the shard has been gone through (its last
+        batch may be smaller, and of a shard with fewer samples each batch is all of it); `replace`: each batch at
+        random from the whole shard.
     """
 
     batch: Annotated[int, Gt(0)] = 10

@@ -113,7 +113,9 @@ class LeastSquares(_LinearModel):
         Features, dense or CSR, shape (n_m, dim), and labels.
     share : Share
     l2 : float
+        Each worker adds l2/2 ||theta||^2 to its part of F; with `reduction: mean` an M-th of it, so that F has it once.
     reduction : 'sum' or 'mean'
+        Whether the losses of all samples are added up, or their mean is taken.
     dtype : 'float64' or 'float32'
         Of features and, normally, of theta; the value is float64 in any case.
     initial_scale : float
@@ -142,8 +144,18 @@ class LeastSquares(_LinearModel):
 class Logistic(_LinearModel):
     """loss_i = log(1 + exp(-y_i x_i.theta)), labels -1 and +1.
 
-    With ``zero_labels`` the label 0 is allowed as well: such a row adds log 2 to the value and nothing to the gradient.
-    The other parameters are those of `LeastSquares`.
+    Parameters
+    ----------
+    shard, share, dtype
+        Those of `LeastSquares`.
+    l2 : float
+        Each worker adds l2/2 ||theta||^2 to its part of F; with `reduction: mean` an M-th of it, so that F has it once.
+    reduction : 'sum' or 'mean'
+        Whether the losses of all samples are added up, or their mean is taken.
+    initial_scale : float
+        The standard deviation of the first iterate. Default 0: theta starts at zero.
+    zero_labels : bool
+        Whether the label 0 is allowed as well: such a row adds log 2 to the value and nothing to the gradient.
     """
 
     link = LOGISTIC

@@ -174,7 +174,7 @@ class NoisyKink(_Noisy):
         Not looked at.
     share : Share
     noise : float
-        b.
+        b, the strength of the noise.
     start : float
         Every coordinate of the first iterate.
     copies : int

@@ -35,12 +35,13 @@ class Softmax(Network):
         Features, dense or CSR (made dense block by block), shape (n_m, d), and labels.
     share : Share
     classes : int
-        K, 2 or above.
+        K, how many labels there are, 2 or above.
     bias : bool
         Whether each class has a constant b_k beside its weights.
     l2 : float
-        Of the weights and the biases.
+        The weight of l2/2 ||theta||^2, of weights and biases alike.
     reduction : 'sum' or 'mean'
+        Whether the losses of all samples are added up, or their mean is taken.
     dtype : 'float64' or 'float32'
         Of features and, normally, of theta; the value is float64 in any case.
 

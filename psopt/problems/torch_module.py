@@ -65,8 +65,9 @@ class TorchModule:
     options : dict, optional
         Keyword arguments for ``build``.
     l2 : float
-        Of all parameters.
+        The weight of l2/2 ||theta||^2, of all parameters alike.
     reduction : 'sum' or 'mean'
+        Whether the losses of all samples are added up, or their mean is taken.
     dtype : 'float64' or 'float32'
         Of features, parameters and theta.
 

@@ -35,9 +35,16 @@ if TYPE_CHECKING:
 class Timeouts:
     """Deadlines, in seconds; no wait is without one.
 
-    ``start_s`` bounds each step of the set-up (loading data, compiling kernels), ``round_s`` one round, greeting or
-    evaluation, the longer of the two a checkpoint, ``idle_s`` how long a rank bears silence from the server, which
-    sends a keep-alive each third of it, ``replica_s`` how long, with ``repeat``, ranks wait for each other's replicas.
+    Attributes
+    ----------
+    start_s : float
+        Each step of the set-up: loading data, compiling kernels.
+    round_s : float
+        One round, greeting or evaluation; the longer of this and `start_s` for a checkpoint.
+    idle_s : float
+        How long a rank bears silence from the server, which sends a keep-alive each third of it.
+    replica_s : float
+        With `repeat`: how long ranks wait for each other's replicas.
     """
 
     start_s: Annotated[float, Gt(0)] = 60.0

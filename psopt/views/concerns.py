@@ -236,6 +236,7 @@ def limit_of(run: Seen) -> tuple[int | None, bool]:
 
 def _stale(groups: Sequence[Group]) -> Iterator[Concern]:
     """Workers of which the server held something older than D rounds."""
+    allowed: dict[int, list[str]] = {}
     for group, run in _each(groups):
         limit, promised = limit_of(run)
         if limit is None or not run.uploads.size or run.uploads.dtype != bool:
@@ -246,12 +247,17 @@ def _stale(groups: Sequence[Group]) -> Iterator[Concern]:
         if not late.size:
             continue
         worst = int(silence.argmax())
-        what = f"{_name(group, run)}: {len(late)} of {run.workers} workers went longer than D = {limit} rounds without "
-        what += f"an upload, worker {worst} for {silence[worst]} rounds"
+        what = f"{len(late)} of {run.workers} workers, worker {worst} for {silence[worst]} rounds"
         if promised:
-            yield Concern("stale", WARNING, f"{what}, although the rule promises no more: were workers lost?")
+            text = f"{_name(group, run)}: longer than D = {limit} rounds without an upload, although the rule promises "
+            yield Concern("stale", WARNING, f"{text}no more: {what}. Were workers lost?")
         else:
-            yield Concern("stale", NOTE, f"{what}: what the server holds of them is that old. The rule sets no limit.")
+            allowed.setdefault(limit, []).append(f"{_name(group, run)} ({what})")
+    for limit, names in allowed.items():
+        text = (
+            f"longer than D = {limit} rounds without an upload, so that the server holds something that old of them: "
+        )
+        yield Concern("stale", NOTE, f"{text}{_listed(names)}. The rule sets no limit.")
 
 
 def _below_f_star(groups: Sequence[Group]) -> Iterator[Concern]:

@@ -55,9 +55,8 @@ class Panel:
 
     @property
     def caption(self) -> str:
-        """All that is to be said above the picture."""
-        hidden = f"; {self.hidden} records at or below 0 have no place on a log scale" if self.hidden else ""
-        return f"{self.title}, against {self.cost.title}{hidden}"
+        """What stands above the picture."""
+        return f"{self.title}, against {self.cost.title}"
 
 
 def panel_of(groups: Sequence[Group], measure: Measure, cost: Cost) -> Panel:

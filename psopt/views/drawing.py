@@ -43,7 +43,7 @@ def look(number: int) -> Look:
     turn = number // len(COLOURS)
     return Look(
         COLOURS[number % len(COLOURS)],
-        MARKERS[(number + turn) % len(MARKERS)],
+        MARKERS[(number % len(COLOURS) + 3 * turn) % len(MARKERS)],
         DASHES[turn % len(DASHES)],
     )
 

@@ -49,6 +49,8 @@ def page(
     )
     swatches = {id(group): Markup(swatch(look(number))) for number, group in enumerate(groups)}
     main = measures[0] if measures else None
+    spent = budgets.seconds_of(groups)
+    panels = _panels(groups, measures, lead)
     return environment.get_template("report.html.j2").render(
         mark=MARK,
         version=psopt.__version__,
@@ -59,7 +61,8 @@ def page(
         swatch=lambda group: swatches[id(group)],
         concerns=[*unread, *concerns_of(groups)],
         measure=main,
-        panels=[_Safe(own) for own in _panels(groups, measures, lead)],
+        panels=panels,
+        hidden=max((own["hidden"] for own in panels), default=0),
         several=any(len(group.members) > 1 for group in groups),
         without=[group.label for group in groups if main and not any(has(run.trace, main) for run in group.members)],
         every=max((_every(group) for group in groups), default=1),
@@ -71,19 +74,18 @@ def page(
         left_out=max(0, len(groups) - MOST_RASTERS),
         on_books=budgets.bytes_of(groups, budgets.ON_THE_BOOKS),
         off_books=budgets.bytes_of(groups, budgets.OFF_THE_BOOKS),
-        seconds=budgets.seconds_of(groups),
+        seconds=spent,
+        untold=any(piece.value is None for budget in spent for piece in budget.pieces),
         differing=_differing(groups),
         rows=[_row(group, run) for group in groups for run in group.runs],
     )
 
 
-class _Safe(dict):
-    """A picture with its caption; the picture is SVG of our own making, in which all text is escaped."""
+def _safe(svg: str) -> Any:
+    """SVG of our own making, in which all text is escaped."""
+    from markupsafe import Markup
 
-    def __init__(self, own: tuple[str, str]) -> None:
-        from markupsafe import Markup
-
-        super().__init__(caption=own[0], svg=Markup(own[1]))
+    return Markup(svg)
 
 
 def _title(groups: Sequence[Group]) -> str:
@@ -97,11 +99,12 @@ def _scene(groups: Sequence[Group]) -> str:
     said = []
     for path, words in ((("problem", "kind"), "{}"), (("data", "source"), "on {}"), (("workers",), "{} workers")):
         values = [group.first.at(*path) for group in groups]
-        said += [words.format(values[0])] * (len(set(map(repr, values))) == 1)
+        if values.count(values[0]) == len(values):
+            said.append(words.format(values[0]))
     for key, words in (("samples", "{:,} samples"), ("dim", "{:,} parameters")):
         values = [run.summary.get(key) for group in groups for run in group.members if run.summary]
-        known = [value for value in values if isinstance(value, int)]
-        said += [words.format(known[0])] * (len(set(known)) == 1 and len(known) == len(values))
+        if values and isinstance(values[0], int) and values.count(values[0]) == len(values):
+            said.append(words.format(values[0]))
     return ", ".join(said).replace(", on ", " on ")
 
 
@@ -110,14 +113,15 @@ def _every(group: Group) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _panels(groups: Sequence[Group], measures: Sequence[Measure], lead: Cost) -> list[tuple[str, str]]:
+def _panels(groups: Sequence[Group], measures: Sequence[Measure], lead: Cost) -> list[dict[str, Any]]:
     """The main measure against every cost, the lead first; the others against the lead alone."""
     costs = [lead, *(cost for cost in COSTS.values() if cost is not lead)]
     wanted = [(measure, cost) for measure in measures for cost in (costs if measure is measures[0] else [lead])]
     made = []
     for number, (measure, cost) in enumerate(wanted):
         panel = curves.panel_of(groups, measure, cost)
-        made.append((panel.caption, curves.drawn(panel, groups, f"c{number}")))
+        svg = _safe(curves.drawn(panel, groups, f"c{number}"))
+        made.append({"caption": panel.caption, "svg": svg, "hidden": panel.hidden})
     return made
 
 
@@ -127,9 +131,9 @@ def _rasters(groups: Sequence[Group]) -> list[dict[str, Any]]:
         own = raster_of(group, smoothness)
         if own is not None:
             name = group.label + group.number_of(own.run)
-            svg = raster.drawn(own, name, f"r{number}")
+            svg = _safe(raster.drawn(own, name, f"r{number}"))
             share = float(own.run.uploads.mean())
-            made.append({"group": group, "name": name, "cell": own.per_cell, "share": share, **_Safe(("", svg))})
+            made.append({"group": group, "name": name, "cell": own.per_cell, "share": share, "svg": svg})
     return made
 
 

@@ -1,7 +1,7 @@
 """``psopt submit``: from a config to a job in Slurm's queue, or an array of them, and what became of it.
 
-Beside the run folder FOLDER stands FOLDER.slurm, which holds the script, a copy of the config, so that editing the
-original changes no job that waits, and what the job printed.
+Beside the run folder FOLDER stands FOLDER.slurm, which holds the script, the job's number, what the job printed, and a
+copy of the config, so that editing the original changes no job that waits.
 """
 
 import shutil
@@ -22,6 +22,7 @@ from psopt.runs.folder import Held
 from psopt.runs.grid import axes_of, check_folders, points_of
 from psopt.runs.progress import closing_table
 from psopt.runs.writing import writing
+from psopt.views.queue import JOB
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.5, 15.0
 SCRIPT, COLLECT = "job.sh", "collect.sh"
@@ -86,6 +87,8 @@ def submit(
         (files / SCRIPT).write_text(script)
     number = slurm.submit(files / SCRIPT)
     print(f"psopt: job {number} is in the queue; its script and what it prints: {files}")
+    with writing(files):  # for `psopt watch`
+        run_folder.write_json(files / JOB, {"job": number, "points": points})
     last = number
     if grid:
         with writing(files):

@@ -311,7 +311,7 @@ def shown(*arguments, capsys):
 
 
 def test_once_prints_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("COLUMNS", raising=False)
     run(tmp_path / "a")
     run(tmp_path / "s" / "one", algorithm="gd")
     run(tmp_path / "s" / "cut.failed-1")

@@ -21,8 +21,20 @@ PLAIN_EVERY_S = 10.0
 MORE_WITHIN_S = 30.0
 """How long a folder of runs may take to begin its next one: only then it is over."""
 
-PLAIN_WIDTH, NARROW = 140, 110
+PLAIN_WIDTH, NARROW = 400, 110
 SPARK_WIDTH = 12
+HEADINGS = {
+    "recipe": "recipe",
+    "progress": "round",
+    "measure": "",
+    "course": "",
+    "uploads": "uploads",
+    "bytes": "payload",
+    "rate": "rounds/s",
+    "elapsed": "elapsed",
+    "left": "to go",
+    "silent": "last record",
+}
 LEFT = ("recipe", "measure", "course")
 NAME_OF_POINT = "point-{:0{}d}"
 STYLES = {
@@ -222,23 +234,14 @@ def _table(standings: Sequence[Standing], width: int, room: int | None) -> Any:
     table.caption_justify = "left"
     table.add_column("run", overflow="fold", min_width=8)
     table.add_column("state", overflow="fold", min_width=8)
-    headings = {
-        "recipe": "recipe",
-        "progress": "round",
-        "measure": "",
-        "course": "",
-        "uploads": "uploads",
-        "bytes": "payload",
-    }
-    headings |= {"rate": "rounds/s", "elapsed": "elapsed", "left": "to go", "silent": "last record"}
     cells = [
         {**_cells(one), "recipe": escape(one.recipe), "course": spark(one.course, SPARK_WIDTH, _bars())}
         for one in shown
     ]
     dropped = ("recipe", "course", "bytes", "silent") if width < NARROW else ()
-    names = [name for name in headings if name not in dropped and any(row[name] for row in cells)]
+    names = [name for name in HEADINGS if name not in dropped and any(row[name] for row in cells)]
     for name in names:
-        table.add_column(headings[name], justify="left" if name in LEFT else "right", no_wrap=True)
+        table.add_column(HEADINGS[name], justify="left" if name in LEFT else "right", no_wrap=True)
     for one, row in zip(shown, cells, strict=True):
         style = STYLES[one.state]
         state = f"[{style}]{one.state.value}[/]" + (f": {escape(one.note)}" if one.note else "")

@@ -25,6 +25,7 @@ LAYERS = [
     ("algorithm",),
     ("recipes",),
     ("core",),
+    ("contract",),
     ("transports",),
     ("config",),
     ("runs",),

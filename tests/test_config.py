@@ -551,7 +551,7 @@ stop: {gap: 1e-8, max_round: 3}
         "c.yaml:4: problem.l2: found the text 'much', expected a number of at least 0",
         "c.yaml:7: data.partition.kind: found the text 'block'; did you mean `blocks`?",
         "c.yaml:14: algorithm.trigger.xi.1: found the text 'many', expected a number",
-        "c.yaml:15: algorithm.codec: unknown codec 'zip'; valid are overwrite, increment",
+        "c.yaml:15: algorithm.codec: unknown codec 'zip'; valid are overwrite, increment, `package.module:Class`",
         "c.yaml:16: stop.max_round: unknown key; did you mean `max_rounds`?",
         "--set stop.gap=-1: stop.gap: found -1, expected a number above 0",
         "--set trace.every=0: trace.every: found 0, expected a whole number of at least 1",
@@ -746,7 +746,9 @@ def test_json_schema_covers_every_key():
     assert set(schema["$defs"]) == set(FAMILIES)
     for family, kinds in FAMILIES.items():
         forms = schema["$defs"][family]["anyOf"]
-        mappings = {form["properties"]["kind"]["const"]: form for form in forms if "kind" in form.get("properties", {})}
+        named = [form for form in forms if "kind" in form.get("properties", {})]
+        mappings = {form["properties"]["kind"].get("const"): form for form in named}
+        assert set(mappings) == {*kinds, None}  # nothing is told of a class of the user's
         for kind, cls in kinds.items():
             assert set(mappings[kind]["properties"]) == {"kind", *(key.name for key in dataclasses.fields(cls))}
     kinds = [form["properties"]["kind"].get("const") for form in schema["properties"]["problem"]["anyOf"][2:]]

@@ -1,18 +1,26 @@
 """Plain data to a `RunConfig`; goes on after a fault, so that all of them are told at once."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
-from psopt.config import faults
+from psopt.config import faults, own
+from psopt.config.crossing import cross_check
 from psopt.config.fields import REQUIRED, Key, keys_of, options_of
-from psopt.config.model import MOST_WORKERS, NAME, Checkpoint, Failure, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.model import (
+    NAME,
+    ProblemConfig,
+    RunConfig,
+    Stop,
+    plain_part,
+)
+from psopt.config.own import OWN_CLASS_FORM, OWN_RECIPE_FORM, is_own
 from psopt.config.sentences import (
     FAULTY,
     Complaints,
@@ -28,14 +36,10 @@ from psopt.config.sentences import (
 from psopt.config.shorthand import spelled_out
 from psopt.data import DataSpec, Synthetic
 from psopt.errors import ConfigError, IncompatibleParts
-from psopt.parts import FAMILIES, NESTED, kind_of
-from psopt.parts.plans import Rounds
-from psopt.parts.selections import Sampled
+from psopt.parts import FAMILIES, OWN_NAME, kind_of
 from psopt.recipes import RECIPES
 
-OWN_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-LARGEST_F_STAR = 1e300  # gaps are averaged
-OWN_CLASS_FORM = "`package.module:Class`"
+T = TypeVar("T")
 
 
 class Builder:
@@ -62,108 +66,10 @@ class Builder:
                 f"found {show(name)}, expected up to 100 letters, digits, `.`, `_`, `+` and `-`, first a letter or a "
                 "digit, because files are named after it",
             )
-        self.cross_check(values)
+        cross_check(self.complaints, values)
+        faults.cross_check(self, values)
         self.complaints.raise_any()
         return RunConfig(**values)
-
-    def cross_check(self, values: dict[str, Any]) -> None:
-        """What one section asks of another."""
-        stop, trace, data = values.get("stop"), values.get("trace"), values.get("data")
-        row = values["algorithm"]
-        self.check_source(values.get("problem"), data)
-        faults.cross_check(self, values)
-        f_star = values.get("f_star")
-        if isinstance(f_star, int | float) and abs(f_star) > LARGEST_F_STAR:
-            self.complaints.add(("f_star",), f"found {f_star!r}, expected at most {LARGEST_F_STAR:g} in magnitude")
-        if isinstance(values.get("workers"), int) and values["workers"] > MOST_WORKERS:
-            self.complaints.add(("workers",), f"found {values['workers']}, expected at most {MOST_WORKERS}")
-        if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
-            self.complaints.add(
-                ("downlink",),
-                f"`changes` cannot be used with selection `{row.name('selection')}`, because a worker that is not "
-                "asked would not hear what the others said",
-            )
-        if isinstance(row, Algorithm):
-            self.cross_check_row(row, values)
-        self.cross_check_failure(values)
-        repeat, saved = values.get("repeat"), values.get("checkpoint", Checkpoint())
-        if isinstance(repeat, int) and repeat > 1 and isinstance(saved, Checkpoint) and saved != Checkpoint():
-            self.complaints.add(
-                ("checkpoint",),
-                "cannot be used with `repeat`, where a replica that is done is kept and another begins again",
-            )
-        if not isinstance(stop, Stop):
-            return
-        if stop.gradient_norm is not None and isinstance(row, Algorithm) and row.workers_step:
-            who = f"work `{row.name('work')}`" if row.work.local else "a codec of `scale: step`"
-            self.complaints.add(
-                ("stop", "gradient_norm"),
-                f"cannot be used with {who}, because the aggregate then holds steps and no gradients",
-            )
-        if stop.gap is not None and values.get("f_star") == "none":
-            self.complaints.add(
-                ("stop", "gap"), "cannot be used with `f_star: none`, because the gap is the distance of F from f_star"
-            )
-        if stop.gap is not None and isinstance(trace, Trace) and not trace.objective:
-            self.complaints.add(("stop", "gap"), "cannot be used with `trace.objective: false`, which leaves no gap")
-        if stop.test_accuracy is not None and isinstance(data, DataSpec) and data.test is None:
-            self.complaints.add(("stop", "test_accuracy"), "needs test rows: set `data.test`")
-
-    def cross_check_failure(self, values: dict[str, Any]) -> None:
-        """What a run that is to survive the loss of workers cannot be."""
-        failure, repeat, path = values.get("failure"), values.get("repeat"), ("failure", "policy")
-        if not (isinstance(failure, Failure) and failure.survives):
-            return
-        if values.get("downlink") == "changes":
-            self.complaints.add(
-                path,
-                f"`{failure.policy}` cannot be used with `downlink: changes`, because the ranks' copies of theta are "
-                "made of what all workers say",
-            )
-        if isinstance(repeat, int) and repeat > 1:
-            self.complaints.add(
-                path,
-                f"`{failure.policy}` cannot be used with `repeat`, because a replica lives in one process",
-            )
-
-    def cross_check_row(self, row: Algorithm, values: dict[str, Any]) -> None:
-        """What the row asks of the length of the run and the number of workers."""
-        stop, workers = values.get("stop", Stop(max_rounds=1)), values.get("workers")
-        if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:
-            self.complaints.add(
-                ("algorithm", "plan"), f"`{row.name('plan')}` needs the length of the run: set `stop.max_steps`"
-            )
-        elif isinstance(stop, Stop) and isinstance(workers, int):
-            try:
-                Rounds(row.plan, stop.max_steps, workers)
-            except ConfigError as error:
-                self.complaints.add(("algorithm", "plan"), f"{error.message}, with M = {workers}")
-        kind = getattr(values.get("problem"), "kind", None)
-        if kind in problems.PROBLEMS and not problems.PROBLEMS[kind].data and getattr(row.work, "draw", "") == "epoch":
-            self.complaints.add(
-                ("algorithm", "work", "draw"),
-                f"`epoch` cannot be used with problem `{kind}`, because its samples have no end: set `replace`",
-            )
-        if isinstance(row.selection, Sampled) and isinstance(workers, int) and (row.selection.count or 0) > workers:
-            self.complaints.add(
-                ("algorithm", "selection", "count"), f"found {row.selection.count}, but there are {workers} workers"
-            )
-
-    def check_source(self, problem: Any, data: Any) -> None:
-        """A built-in problem learns from data or has none; a class may do either."""
-        if not (isinstance(problem, ProblemConfig) and isinstance(data, DataSpec)):
-            return
-        entry = problems.PROBLEMS.get(problem.kind)
-        if entry and entry.data and data.source == "none":
-            self.complaints.add(
-                ("data",), f"`none` cannot be used with problem `{problem.kind}`, because that learns from data"
-            )
-        elif entry and not entry.data and data.source != "none":
-            self.complaints.add(
-                ("data",),
-                f"`{data.source}` cannot be used with problem `{problem.kind}`, because that draws samples of its own: "
-                "set `data: none`",
-            )
 
     def top(self, name: str, key: Key, value: Any) -> Any:
         """The value of a top-level key; of ``algorithm``, the row and the recipe's name."""
@@ -206,8 +112,10 @@ class Builder:
             self.complaints.add(path, f"found {show(name)}, expected one of {', '.join(valid)}")
         return False
 
-    def mapping(self, value: Any, path: Path, expected: str = "a mapping") -> dict[str, Any] | None:
-        value = spelled_out(path, value)
+    def mapping(
+        self, value: Any, path: Path, expected: str = "a mapping", family: str | None = None
+    ) -> dict[str, Any] | None:
+        value = spelled_out(path, value, family)
         if isinstance(value, dict):
             return value
         if value is not FAULTY:
@@ -219,7 +127,7 @@ class Builder:
         if value is FAULTY:
             return FAULTY
         try:
-            return _adapter(annotation).validate_python(tuple(value) if isinstance(value, list) else value)
+            return own.adapter(annotation).validate_python(tuple(value) if isinstance(value, list) else value)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False)
         of_items = item_type(annotation)
@@ -239,11 +147,14 @@ class Builder:
         faults = len(self.complaints)
         keys = keys_of(cls)
         given = self.given(data, keys, path, family, kind)
-        values = {name: self.value(cls, name, keys[name], given[name], path, base) for name in given}
+        values = {name: self.value(cls, name, keys[name], given[name], path, base, family) for name in given}
         if base is None:
             self.require(values, keys, path)
         if len(self.complaints) > faults or FAULTY in values.values():
             return FAULTY
+        if base is None and is_own(kind):
+            left = {name: key for name, key in keys.items() if name not in values and not own.nested(family, cls, name)}
+            values |= {name: own.normal_default(key) for name, key in left.items()}
         one_of = getattr(cls, "one_of", ())
         if base is not None and any(name in values for name in one_of):
             values = {**dict.fromkeys(one_of), **values}  # the one that the recipe had set gives way
@@ -254,10 +165,14 @@ class Builder:
             self.complaints.add((*path, named[1]) if named and named[1] in given else path, error.message)
         except (ArithmeticError, TypeError, ValueError, RecursionError, MemoryError):  # of a formula, say
             self.complaints.add(path, f"cannot be used: {', '.join(f'{n} is {show(v)}' for n, v in values.items())}")
+        except Exception as error:
+            if not is_own(kind):
+                raise
+            self.complaints.add(path, f"cannot be made: {own.words(error)}")
         return FAULTY
 
-    def value(self, cls: type[Any], name: str, key: Key, value: Any, path: Path, base: Any) -> Any:
-        inner = NESTED.get((_families().get(cls), name))
+    def value(self, cls: type[Any], name: str, key: Key, value: Any, path: Path, base: Any, family: str) -> Any:
+        inner = own.nested(family, cls, name) if family else None
         if inner:
             return self.part(inner, value, (*path, name), key.default if base is None else getattr(base, name))
         if key.section:
@@ -268,19 +183,42 @@ class Builder:
         """A part. A mapping with ``kind`` starts from that kind's defaults, one without from ``base``."""
         kinds = FAMILIES[family]
         numbers = "a number, a formula, " if family == "step_size" else ""
-        data = self.mapping(value, path, f"{numbers}the name of a {family} or a mapping with `kind`")
+        data = self.mapping(value, path, f"{numbers}the name of a {family} or a mapping with `kind`", family)
         if data is None:
             return FAULTY
         kind = data.get("kind")
         rest = {name: inner for name, inner in data.items() if name != "kind"}
         if kind is None and base is REQUIRED:
-            self.complaints.add((*path, "kind"), f"missing; expected one of {', '.join(kinds)}")
+            self.complaints.add((*path, "kind"), f"missing; expected one of {', '.join(kinds)}, {OWN_CLASS_FORM}")
             return FAULTY
         if kind is None:
             return self.fill(type(base), rest, path, family, kind_of(family, base), base)
-        if not self.known(kind, kinds, family, (*path, "kind") if isinstance(value, dict) else path):
+        place = (*path, "kind") if isinstance(value, dict) else path
+        if is_own(kind):
+            cls = self.found(lambda: own.part_class(family, kind), place)
+            return FAULTY if cls is None else self.fill(cls, rest, path, family, kind)
+        if not self.known(kind, [*kinds, OWN_CLASS_FORM], family, place):
             return FAULTY
         return self.fill(kinds[kind], rest, path, family, kind)
+
+    def found(self, find: Callable[[], T], place: Path) -> T | None:
+        """What the user's own code has; None after a complaint."""
+        try:
+            return find()
+        except ConfigError as error:
+            self.complaints.add(place, error.message)
+        return None
+
+    def recipe(self, name: Any, place: Path) -> Algorithm | None:
+        """The row of a recipe. One of the user's is read as if it stood in the config, so that it is checked alike."""
+        if not is_own(name):
+            known = self.known(name, [*RECIPES, OWN_RECIPE_FORM], "recipe", place)
+            return RECIPES[name].row if known else None
+        found = self.found(lambda: own.recipe_named(name), place)
+        if found is None:
+            return None
+        parts = {f: self.part(f, plain_part(f, getattr(found.row, f)), (*place, f), REQUIRED) for f in ROW}
+        return None if FAULTY in parts.values() else replace(found.row, **parts)
 
     def algorithm(self, value: Any) -> tuple[Any, str | None]:
         """The row, and the name of the recipe it comes from."""
@@ -293,8 +231,9 @@ class Builder:
         given = self.given(data, ["recipe", *ROW], path)
         recipe = given.pop("recipe", None)
         if recipe is not None:
-            if self.known(recipe, RECIPES, "recipe", (*path, "recipe") if isinstance(value, dict) else path):
-                row = RECIPES[recipe].row
+            found = self.recipe(recipe, (*path, "recipe") if isinstance(value, dict) else path)
+            if found is not None:
+                row = found
             else:  # parts that change the recipe's cannot be judged without it
                 given = {f: part for f, part in given.items() if not isinstance(part, dict) or part.get("kind")}
         parts = {f: self.part(f, part, (*path, f), getattr(row, f)) for f, part in given.items()}
@@ -320,7 +259,7 @@ class Builder:
         if kind is None:
             self.complaints.add((*path, "kind"), f"missing; expected one of {', '.join(valid)}")
         elif isinstance(kind, str) and ":" in kind:
-            if not OWN_CLASS.fullmatch(kind):
+            if not OWN_NAME.fullmatch(kind):
                 self.complaints.add(place, f"found {show(kind)}, expected the form {OWN_CLASS_FORM}")
         else:
             self.known(kind, valid, "problem", place)
@@ -384,13 +323,3 @@ def homes_of() -> dict[Path, list[str]]:
             homes[name,] = list(keys_of(key.section))
     homes["problem",] = ["dtype", *(name for kind in problems.PROBLEMS for name in options_of(kind))]
     return homes
-
-
-@cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
-
-
-@cache
-def _families() -> dict[type[Any], str]:
-    return {cls: family for family, kinds in FAMILIES.items() for cls in kinds.values()}

@@ -15,6 +15,9 @@ from psopt.recipes import RECIPES
 
 Schema = dict[str, Any]
 
+OWN: Schema = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}
+"""`package.module:Class`."""
+
 # Sections of `data` that a bare name may stand for, and the key that it fills (see `shorthand`).
 _NAMED_BY = {Partition: "kind", Standardise: "kind", HeldOut: "split"}
 
@@ -77,11 +80,13 @@ def _family(family: str) -> Schema:
     forms: list[Schema] = [_described({"const": kind}, summary(cls)) for kind, cls in kinds.items()]
     if family == "step_size":
         forms += [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "[LM]|^[0-9.]"}]
+    forms.append(_described(OWN, f"A {family} of your own: package.module:Class."))
     shared: Schema = {}
     for kind, cls in kinds.items():
         properties = {name: _part_value(family, name, key) for name, key in keys_of(cls).items()}
         shared |= properties
         forms.append(_object({"kind": {"const": kind}, **properties}, ["kind"], summary(cls)))
+    forms.append({"type": "object", "properties": {"kind": OWN}, "required": ["kind"]})
     forms.append(_object(shared, description="Without `kind`: changes the part that the recipe has."))
     return {"anyOf": forms}
 
@@ -93,6 +98,7 @@ def _part_value(family: str, name: str, key: Key) -> Schema:
 
 def _algorithm() -> Schema:
     named = [_described({"const": name}, recipe.title) for name, recipe in RECIPES.items()]
+    named.append(_described(OWN, "A recipe of your own: package.module:NAME."))
     recipe = _described({"anyOf": named}, RECIPE_KEY.description)
     mapped = _described({"anyOf": [*named, {"type": "null"}]}, RECIPE_KEY.description)
     keys = keys_of(Algorithm)
@@ -101,13 +107,12 @@ def _algorithm() -> Schema:
 
 
 def _problem() -> Schema:
-    own = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
     dtype = _value(keys_of(ProblemConfig)["dtype"])
-    forms: list[Schema] = [{"enum": list(problems.PROBLEMS)}, own]
+    forms: list[Schema] = [{"enum": list(problems.PROBLEMS)}, OWN]
     for kind, entry in problems.PROBLEMS.items():
         options = {name: _value(key) for name, key in options_of(kind).items()}
         forms.append(_object({"kind": {"const": kind}, "dtype": dtype, **options}, ["kind"], entry.description))
-    forms.append({"type": "object", "properties": {"kind": own, "dtype": dtype}, "required": ["kind"]})
+    forms.append({"type": "object", "properties": {"kind": OWN, "dtype": dtype}, "required": ["kind"]})
     return {"anyOf": forms}
 
 

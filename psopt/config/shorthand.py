@@ -3,7 +3,7 @@
 from typing import Any
 
 from psopt.config.sentences import Path
-from psopt.parts import FAMILIES, NESTED
+from psopt.parts import FAMILIES, NESTED, OWN_NAME
 
 # The key that a bare name fills.
 _NAME_FILLS = {
@@ -16,12 +16,16 @@ _NAME_FILLS = {
 }
 
 
-def spelled_out(path: Path, value: Any) -> Any:
-    """The mapping that a name stands for (at the step size also a number or a formula); other values as they are."""
+def spelled_out(path: Path, value: Any, family: str | None = None) -> Any:
+    """The mapping that a name stands for (at the step size also a number or a formula); other values as they are.
+
+    ``family``: that of the part at ``path``, where the path alone does not tell.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    family = _family(path)
+    family = family or _family(path)
     if family == "step_size" and (number or isinstance(value, str)):
-        return {"kind": value} if value in FAMILIES["step_size"] else {"kind": "constant", "initial": value}
+        named = value in FAMILIES["step_size"] or (isinstance(value, str) and OWN_NAME.fullmatch(value))
+        return {"kind": value} if named else {"kind": "constant", "initial": value}
     if not isinstance(value, str):
         return value
     if path in _NAME_FILLS:

@@ -117,9 +117,19 @@ def named(text: str, what: str, expected: str) -> Any:
     module_name, _, name = str(text).partition(":")
     if not (module_name and name):
         raise ConfigError(f"{what} is {text!r}, but it has to be a {expected}, as `package.module:{expected}`")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # at the end: a file there must not hide a library
+    made = found(text, what)
+    if not callable(made):
+        raise ConfigError(f"{what} {text!r}: {name!r} is a {type(made).__name__}, not a {expected}")
+    return made
+
+
+def found(text: str, what: str) -> Any:
+    """What stands under ``package.module:name``; the module is imported, from the current directory if need be.
+
+    Raises `ConfigError` if there is no such module or name. What the module itself raises passes through.
+    """
+    module_name, _, name = text.partition(":")
+    here = look_here()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -132,11 +142,25 @@ def named(text: str, what: str, expected: str) -> Any:
     made = getattr(module, name, None)
     if made is None:
         near = difflib.get_close_matches(name, vars(module), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = f"; did you mean {near[0]!r}?" if near else _hidden(module, here)
         raise ConfigError(f"{what} {text!r}: the module {module_name!r} has no {name!r}{meant}")
-    if not callable(made):
-        raise ConfigError(f"{what} {text!r}: {name!r} is a {type(made).__name__}, not a {expected}")
     return made
+
+
+def look_here() -> str:
+    """Lets modules be found in the current directory, which is returned; no library is hidden by what stands there."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    return here
+
+
+def _hidden(module: Any, here: str) -> str:
+    """That another module of the same name was found, where there is one in the current directory."""
+    mine, other = os.path.join(here, *module.__name__.split(".")) + ".py", getattr(module, "__file__", None)
+    if not os.path.isfile(mine) or (other and os.path.samefile(mine, other)):
+        return ""
+    return f"; {mine} is hidden by the module {other or 'of the same name in Python'}: give that file another name"
 
 
 def _hint(options: Mapping[str, Any], names: list[str]) -> str:

@@ -123,11 +123,10 @@ def targets_of(groups: Sequence[Group], measure: Measure) -> list[float]:
         return [target for target in known if min(starts) < target <= max(best)][-MOST_TARGETS:]
     if measure is GAP:
         own = _own(runs, "gap")
-        for step in (2, 1):
-            exponents = range(-16, 13, step)
-            known = {10.0**e for e in exponents} | own
+        for exponents in (range(-8, 0, 2), range(-16, 13, 2), range(-16, 13)):
+            known = {float(f"1e{e}") for e in exponents} | own
             met = [target for target in sorted(known, reverse=True) if min(best) <= target < max(starts)]
-            if met:
+            if len(met) > 1 or (met and exponents.step == 1):
                 return met[-MOST_TARGETS:]
     return _levels(max(starts), min(best), max(best))
 

@@ -51,7 +51,7 @@ def figure(groups: Sequence[Group], measures: Sequence[Measure], cost: Cost, for
             left = MARGIN + (number % 2) * (WIDTH / 2 - MARGIN / 2)
             high = raster.height_of(own.run.workers)
             axes = place(made, left + 40, at - ABOVE - high, 270, high)
-            side = place(made, left + 324, at - ABOVE - high, 80, high)
+            side = place(made, left + 332, at - ABOVE - high, 80, high)
             raster.draw(axes, side, own)
             axes.set_title(group.label + group.number_of(own.run), loc="left", fontsize=11)
             if number % 2:

@@ -72,7 +72,7 @@ def short_count(value: float) -> str:
 
 
 def seconds_text(value: float) -> str:
-    if value < 0.0995:
+    if 0 < value < 0.0995:
         return f"{1e3 * value:.3g} ms"
     return f"{value:.3g} s" if value < 999.5 else f"{value:,.0f} s"
 

@@ -133,7 +133,9 @@ def _rasters(groups: Sequence[Group]) -> list[dict[str, Any]]:
             name = group.label + group.number_of(own.run)
             svg = _safe(raster.drawn(own, name, f"r{number}"))
             share = float(own.run.uploads.mean())
-            made.append({"group": group, "name": name, "cell": own.per_cell, "share": share, "svg": svg})
+            made.append(
+                {"group": group, "name": name, "cell": own.per_cell, "row": own.per_row, "share": share, "svg": svg}
+            )
     return made
 
 
@@ -167,7 +169,7 @@ def _factor(value: float) -> str:
     """How many times cheaper: 13.3 ×, 0.92 ×."""
     if value >= 99.95:
         return f"{value:,.0f} ×"
-    return f"{value:.1f} ×" if value >= 9.995 else f"{value:.2f} ×" if value >= 0.1 else f"{value:.2g} ×"
+    return f"{value:.1f} ×" if value >= 9.995 else f"{value:.2f} ×" if value >= 0.0995 else f"{value:.2g} ×"
 
 
 def _differing(groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -58,6 +58,11 @@ class Raster:
         """Rounds of a cell, at most."""
         return -(-self.rounds // self.shades.shape[1])
 
+    @property
+    def per_row(self) -> int:
+        """Workers of a row of cells, at most."""
+        return -(-self.run.workers // self.shades.shape[0])
+
 
 class Smoothness:
     """Looks L_m up, each run's own or that of one with the same data, or has it computed."""
@@ -168,7 +173,7 @@ def _draw_side(side: "Axes", raster: Raster) -> None:
         side.scatter(values, places, s=np.clip(900 / workers, 3, 22), color=INK, zorder=3, linewidths=0)
         side.set_xlim(values[values > 0].min() / 2, values.max() * 2)
     else:
-        side.barh(places, values, height=0.62, color=QUIET)
+        side.barh(places, values, height=0.62 if workers <= ROWS // 3 else 1.0, color=QUIET)
         side.set_xlim(0, max(values.max(), 1e-300) * 1.02)
     set_scale(side.xaxis, log, tiny_text if values.max() < 1 or log else lambda value: plain(value), 3)
     side.grid(False, axis="y")
@@ -181,7 +186,7 @@ def drawn(raster: Raster, label: str, key: str) -> str:
     with style():
         figure = new_figure(WIDTH, high + 42 + 8)
         left = 32 + 7 * len(str(raster.run.workers - 1))
-        axes, side = place(figure, left, 42, 328 - left, high), place(figure, 342, 42, 74, high)
+        axes, side = place(figure, left, 42, 324 - left, high), place(figure, 346, 42, 68, high)
         draw(axes, side, raster)
         counts = raster.run.uploads.sum(axis=0)
         said = f"{label}: who uploaded in which of {raster.rounds} rounds; uploads of workers 0, 1, ...: "

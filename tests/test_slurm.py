@@ -14,6 +14,7 @@ from conftest import is_open_mpi
 
 from psopt import launch
 from psopt.runs.folder import load_run
+from psopt.views.queue import submitted
 
 why = slurm_lab.lacking()
 pytestmark = [pytest.mark.mpi, pytest.mark.skipif(why is not None, reason=str(why))]
@@ -24,6 +25,7 @@ CONFIG = """\
 """
 SLOW = "faults=[{kind: delay, worker: 0, seconds: 0.05}]"
 OFTEN = "checkpoint.every_rounds=10"
+RUNS_THAT_WAIT = ("run", "sweep/point-000", "sweep/point-001")
 SAME = ("theta_sha256", "uploads", "payload_bytes_up", "payload_bytes_down", "rounds")
 
 
@@ -171,6 +173,27 @@ def test_a_job_that_is_pre_empted_goes_on_by_itself(cluster, config, whole, tmp_
     same(run, whole)
     assert run.manifest["resumed"][0]["round"] >= 10
     assert "Restarts=1" in cluster.say("scontrol", "show", "job", job)
+
+
+def test_watch_shows_the_place_of_a_job_that_waits(cluster, config, tmp_path):
+    """Behind a job that takes all nodes and another that waits for them; an array waits point by point."""
+    blocking = ["sbatch", "--parsable", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=sleep 60"]
+    blocker = cluster.say(*blocking).strip()
+    cluster.until(blocker, "RUNNING", timeout_s=30)
+    ahead = cluster.say(*blocking).strip()
+    job = submit(cluster, config, tmp_path / "run", "--ntasks", 3)
+    collecting = submit(cluster, config, tmp_path / "sweep", "--ntasks", 3, "--grid", "seed=3,4")
+    looked = mpi_jobs.psopt("watch", tmp_path / "run", tmp_path / "sweep", "--once", **cluster.environment)
+    assert looked.code == 0, looked
+    rows = [line for line in looked.out.splitlines() if str(tmp_path) in line]
+    assert [row.split()[0] for row in rows] == [str(tmp_path / name) for name in RUNS_THAT_WAIT]
+    assert "waiting: place 2 of " in rows[0], looked
+    assert all("waiting: place 3 of " in row and " in short" in row for row in rows[1:]), looked
+    cluster.say("scancel", ahead, job, submitted(tmp_path / "sweep").number, collecting, blocker)
+    looked = mpi_jobs.psopt("watch", tmp_path / "run", **cluster.environment)
+    assert looked.code == 1, looked
+    assert f"failed: job {job} has left no run (Slurm says cancelled)" in looked.out
+    cluster.until(blocker, "CANCELLED", timeout_s=30)
 
 
 def test_two_hundred_workers_on_eight_tasks_start_within_twenty_seconds(cluster, tmp_path):

@@ -291,6 +291,23 @@ def test_a_submitted_run_waits_starts_and_goes_on(slurm, tmp_path):
     assert state() == [(State.WAITING, "job 42; squeue does not answer")]
 
 
+def test_submit_leaves_what_watch_asks_for(slurm, tmp_path, capsys):
+    slurm("printf '42|0|PENDING|Priority|short|100|N/A\\n42|1|PENDING|Priority|short|100|N/A\\n'")
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/bash\necho '42;cluster'\n")
+    sbatch.chmod(0o755)
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps(tiny()))
+    for name, grid, points in [("one", [], None), ("array", ["--grid", "seed=1,2"], 2)]:
+        code = cli.main(["submit", str(config), "--out", str(tmp_path / name), *grid], standalone_mode=False)
+        assert code == 0
+        assert submitted(tmp_path / name) == Submitted("42", points)
+    capsys.readouterr()
+    code, out = shown(tmp_path / "array", "--once", capsys=capsys)
+    assert code == 0
+    assert out.count("waiting: place 3 of 5 in short (Priority)") == 2
+
+
 def test_an_array_shows_all_its_points(slurm, tmp_path):
     slurm("printf '42|1|PENDING|Priority|short|100|N/A\\n42|2|RUNNING|None|short|100|N/A\\n'")
     (tmp_path / "s.slurm").mkdir()

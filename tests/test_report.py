@@ -271,6 +271,14 @@ def test_targets_are_round_and_within_reach(tmp_path):
     assert targets_of(objective, OBJECTIVE) == [6.0, 2.8, 2.08, 2.0]
 
 
+def test_targets_are_those_that_most_seeds_reach(tmp_path):
+    runs = []
+    for seed, last in enumerate((0.75, 0.82, 0.999)):
+        records = [record(k, test_accuracy=value) for k, value in enumerate((0.1, last))]
+        runs.append(seen(tmp_path / str(seed), records=records, seed=seed))
+    assert targets_of(groups_of(runs), ACCURACY) == [0.5, 0.6, 0.7, 0.8]
+
+
 def test_targets_that_are_given():
     assert read_targets(["1e-6", "1e-2", "1e-6"], GAP) == [1e-2, 1e-6]
     assert read_targets(["98%", "0.5"], ACCURACY) == [0.5, 0.98]
@@ -469,6 +477,13 @@ def test_runs_that_cannot_be_compared(tmp_path):
     assert "(problem.l2)" in told("mixed", seen(tmp_path / "d", **l2[0]), seen(tmp_path / "e", **l2[1], algorithm="gd"))
     f_star = seen(tmp_path / "f", algorithm="gd", summary={"f_star": 4.0})
     assert "f* is not the same" in told("mixed", one, f_star)
+
+
+def test_warnings_of_a_kind_are_not_without_end(tmp_path):
+    runs = [seen(tmp_path / str(seed), (1.0, 2.0), seed=seed) for seed in range(12)]
+    rising = [concern for concern in concerns_of(groups_of(runs)) if concern.kind == "rising"]
+    assert len(rising) == 9
+    assert rising[-1].text.startswith("and 4 more runs")
 
 
 def test_seconds_from_different_machines_and_faults_on_purpose(tmp_path):

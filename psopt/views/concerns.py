@@ -17,6 +17,7 @@ FEWEST_ROUNDS = 20
 HARDLY = 0.02
 """Share of the median worker's uploads, up to which one speaks hardly ever."""
 
+MOST_OF_A_KIND = 8
 SAME_F_STAR = 1e-6
 ROUNDING = 1e-9
 """How far, in parts of f*, an objective may be below it."""
@@ -39,7 +40,20 @@ def concerns_of(groups: Sequence[Group]) -> list[Concern]:
     for about in (_rose, _starved, _stale, _below_f_star):
         found += about(groups)
     found += [*_raw_labels(groups), *_faults(groups), *_elsewhere(groups)]
-    return sorted(found, key=lambda concern: concern.level != WARNING)
+    return sorted(_bounded(found), key=lambda concern: concern.level != WARNING)
+
+
+def _bounded(found: Sequence[Concern]) -> list[Concern]:
+    """Of each kind the first `MOST_OF_A_KIND`, and how many more there are."""
+    kept: list[Concern] = []
+    for kind, level in dict.fromkeys((concern.kind, concern.level) for concern in found):
+        own = [concern for concern in found if (concern.kind, concern.level) == (kind, level)]
+        kept += own[:MOST_OF_A_KIND]
+        if len(own) > MOST_OF_A_KIND:
+            kept.append(
+                Concern(kind, level, f"and {len(own) - MOST_OF_A_KIND} more runs of which the like is to be said.")
+            )
+    return kept
 
 
 def _name(group: Group, run: Seen) -> str:

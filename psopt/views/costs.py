@@ -111,13 +111,18 @@ def read_targets(given: Sequence[str], measure: Measure) -> list[float]:
 
 
 def targets_of(groups: Sequence[Group], measure: Measure) -> list[float]:
-    """Targets that say something: round numbers that some run reaches and none starts from, at most four, best last."""
+    """Targets that say something, at most four, the best last: round numbers that most seeds of some group reach, and
+    not all runs start from.
+    """
     runs = [run for group in groups for run in group.members if has(run.trace, measure)]
-    values = [points_of(run.trace, measure, COSTS["rounds"])[1] for run in runs]
-    if not values:
+    if not runs:
         return []
-    best = [float(own.min() if measure.falls else own.max()) for own in values]
-    starts = [float(own[0]) for own in values]
+    best, starts = [], []
+    for group in groups:
+        values = [points_of(run.trace, measure, COSTS["rounds"])[1] for run in group.members if has(run.trace, measure)]
+        if values:
+            best.append(float(np.median([own.min() if measure.falls else own.max() for own in values])))
+            starts += [float(own[0]) for own in values]
     if measure is ACCURACY:
         known = sorted({*ACCURACIES, *_own(runs, "test_accuracy")})
         return [target for target in known if min(starts) < target <= max(best)][-MOST_TARGETS:]

@@ -29,6 +29,7 @@ def figure(groups: Sequence[Group], measures: Sequence[Measure], cost: Cost, for
     smoothness = Smoothness()
     rasters = [(group, raster_of(group, smoothness)) for group in groups[:MOST_RASTERS]]
     rasters = [(group, own) for group, own in rasters if own is not None]
+    left_out = len(groups) - MOST_RASTERS
     panel = curves.panel_of(groups, measures[0], cost) if measures else None
     if panel is None and not rasters:
         raise ConfigError("there is nothing to draw: no run has a record of how far it has come")
@@ -56,4 +57,6 @@ def figure(groups: Sequence[Group], measures: Sequence[Measure], cost: Cost, for
             axes.set_title(group.label + group.number_of(own.run), loc="left", fontsize=11)
             if number % 2:
                 at -= rows[number // 2]
+        if left_out > 0:
+            made.text(MARGIN / WIDTH, MARGIN / 2 / total, f"{left_out} more runs have no picture here", fontsize=10)
         return png_of(made) if form == "png" else svg_of(made).encode()

@@ -105,7 +105,10 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
     if any((folder / name).is_file() for name in run_folder.FILES):
         yield folder
     elif depth:
-        inner = [path for path in folder.iterdir() if path.is_dir() and not _NOT_RUNS.match(path.name)]
+        try:
+            inner = [path for path in folder.iterdir() if path.is_dir() and not _NOT_RUNS.match(path.name)]
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be looked into: {error.strerror}") from None
         order = _table_order(folder)
         for path in sorted(inner, key=lambda path: (order.get(path.name, len(order)), _natural(path.name))):
             yield from _below(path, depth - 1)

@@ -249,3 +249,30 @@ def schema() -> int:
 
     print(json.dumps(json_schema(), indent=2))
     return 0
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|MODULE:NAME")
+@click.option("--family", metavar="FAMILY", help="Of which family a class is.  [default: whose members it has]")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=C",
+    help="Change one key of the config, or give one to the class, as in --set xi=0.5.",
+)
+def check(what: str, family: str | None, overrides: tuple[str, ...]) -> int:
+    """Check what you wrote yourself: parts, recipes and problems.
+
+    Of CONFIG everything is checked that it names as package.module:NAME, then the whole, for five rounds in this
+    process. MODULE:NAME is one class of parts, or one recipe. A line a promise: ok, or broken and with what numbers.
+
+    \b
+      psopt check peak.yaml
+      psopt check my_trigger:Peak --set xi=0.5
+
+    The promises are those that psopt's own parts are tested with. 0 if all are kept, else 1.
+    """
+    from psopt.runs.checking import check as look
+
+    return look(what, family, overrides)

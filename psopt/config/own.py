@@ -41,7 +41,7 @@ def part_class(family: str, text: str) -> type[Any]:
 
     Raises `ConfigError`: there is no such module or class, its import raises, or it is no such part.
     """
-    cls = _imported(text, family)
+    cls = imported(text, family)
     if not isinstance(cls, type):
         raise ConfigError(f"{family} '{text}' is {_a(type(cls).__name__)}, expected a class")
     check_class(family, cls)
@@ -154,7 +154,7 @@ def recipe_named(text: str) -> Recipe:
     """
     if text in RECIPES:
         return RECIPES[text]
-    made = _imported(text, "recipe")
+    made = imported(text, "recipe")
     if isinstance(made, Algorithm):
         made = Recipe(text, "", made)
     if not (isinstance(made, Recipe) and isinstance(made.row, Algorithm)):
@@ -189,7 +189,8 @@ def own_parts(family: str, part: Any) -> Iterator[tuple[str, Any]]:
             yield from own_parts(inner, getattr(part, entry.name))
 
 
-def _imported(text: str, what: str) -> Any:
+def imported(text: str, what: str) -> Any:
+    """What the name names; ``what`` begins the sentence of the `ConfigError` that is raised where that cannot be."""
     if not OWN_NAME.fullmatch(text):
         raise ConfigError(f"found the text '{short(text, 60)}', expected the form {OWN_CLASS_FORM}")
     try:

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,18 @@ def check_problem(problem: Problem, rng: np.random.Generator, dtype: str = "floa
     (unless the problem is ``endless``) and leaves theta and the rows alone; `local_steps` ends where steps along its
     gradients end. What the user's own code raises passes through as it is.
     """
+    for _ in kept(problem, rng, dtype):
+        pass
+
+
+def kept(problem: Problem, rng: np.random.Generator, dtype: str = "float64") -> Iterator[str]:
+    """The same, one promise after the other: gives each, in words, once it has been found to be kept."""
     name = f"{type(problem).__module__}:{type(problem).__qualname__}"
     for member in ("dim", "samples"):
         got = getattr(problem, member)
         if isinstance(got, bool) or not isinstance(got, numbers.Integral) or got < 1:
             raise ConfigError(f"problem {name}: {member} has to be a positive integer, but is {got!r}")
+    yield "`dim` and `samples` are positive whole numbers"
     theta = (0.1 * rng.standard_normal(problem.dim)).astype(dtype)
     before = theta.copy()
     gradient = np.full(problem.dim, math.nan, dtype)
@@ -38,6 +46,7 @@ def check_problem(problem: Problem, rng: np.random.Generator, dtype: str = "floa
             f"problem {name}: value_and_gradient has to write a finite gradient into `out`, but {missed} of its "
             f"{problem.dim} elements are NaN, infinite or were never written"
         )
+    yield "`value_and_gradient` returns a finite number and writes all of a finite gradient"
     alone = _number(problem.value(theta), name, "value")
     if not np.array_equal(theta, before):
         raise ConfigError(f"problem {name}: theta has to stay as it is, but a method changed it")
@@ -46,16 +55,23 @@ def check_problem(problem: Problem, rng: np.random.Generator, dtype: str = "floa
         raise ConfigError(
             f"problem {name}: value and value_and_gradient have to agree, but returned {alone!r} and {value!r}"
         )
+    yield "`value` agrees with `value_and_gradient`, and neither writes into theta"
     _check_gradient(problem, name, theta, gradient.astype(np.float64), value, rng)
+    yield "the gradient agrees with finite differences of the value, along itself and three random directions"
     _check_tensors(problem, name)
+    if hasattr(problem, "tensors"):
+        yield "the sizes of `tensors` add up to `dim`"
     if hasattr(problem, "initial"):
         first = problem.initial(rng)
         if getattr(first, "shape", None) != (problem.dim,) or first.dtype != dtype or not np.isfinite(first).all():
             raise ConfigError(f"problem {name}: initial has to return {problem.dim} finite numbers of dtype {dtype}")
+        yield "`initial` gives a theta of the right length and dtype"
     if hasattr(problem, "batch_value_and_gradient"):
         _check_batch(problem, name, theta, gradient, value)
+        yield "`batch_value_and_gradient` of all samples agrees with `value_and_gradient`, and leaves its inputs alone"
         if hasattr(problem, "local_steps"):
             _check_local_steps(problem, name, theta)
+            yield "`local_steps` ends where steps along the batches' gradients end"
 
 
 def _check_tensors(problem: Problem, name: str) -> None:

@@ -147,6 +147,11 @@ def _is_plain(annotation: Any) -> bool:
     return annotation in (int, float, str, bool, None, types.NoneType)
 
 
+def is_recipe(made: Any) -> bool:
+    """Whether it is what a recipe's name may stand for."""
+    return isinstance(made, Recipe | Algorithm)
+
+
 def recipe_named(text: str) -> Recipe:
     """A recipe: built in, or ``package.module:NAME``, a `Recipe` or the `Algorithm` of one.
 

@@ -99,4 +99,5 @@ tells("start")
 def _starts(part: Any) -> None:
     demand(math.isfinite(part.fill), f"`fill` is {part.fill}")
     forced, silent = part.forced_rounds, part.silent_rounds
+    demand(min(forced, silent) >= 0, f"forced_rounds is {forced} and silent_rounds {silent}, expected 0 or more")
     demand(min(forced, silent) == 0, f"{forced} rounds are forced and {silent} silent: one of them has to be 0")

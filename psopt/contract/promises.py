@@ -60,12 +60,12 @@ def demand_same(before: np.ndarray, after: np.ndarray, what: str) -> None:
     )
 
 
-def demand_near(expected: np.ndarray, found: np.ndarray, within: float, what: str) -> None:
-    """No number is farther from the expected one than ``within``."""
+def demand_near(expected: np.ndarray, found: np.ndarray, within: Any, what: str) -> None:
+    """No number is farther from the expected one than ``within``, one bound or one for each."""
     with np.errstate(invalid="ignore"):
-        apart = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
-    worst = int(np.argmax(np.where(np.isnan(apart), math.inf, apart))) if apart.size else 0
-    if apart.size and not apart[worst] <= within:
+        over = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)) - within
+    worst = int(np.argmax(np.where(np.isnan(over), math.inf, over)))
+    if not over[worst] <= 0:
         raise ContractBroken(f"{what}: at {worst} expected {expected[worst]!r}, found {found[worst]!r}")
 
 

@@ -200,7 +200,7 @@ def conversation(part: Any, dtype: np.dtype, seed: int, decisions: Sequence[bool
             given += step * before
             spoken += stale
             if part.compressor.exact:
-                within = 1e-6 * np.abs(before).max() + 1e4 * float(np.finfo(dtype).eps)
+                within = 1e-6 * np.abs(step * before) + 1e4 * float(np.finfo(dtype).eps)
                 demand_near(step * before, stale, within, "the compressor is exact, but something else was said")
         demand_same(before, contribution, "commit wrote into the contribution")
     if getattr(part, "feedback", False) and decisions:

@@ -23,7 +23,6 @@ from psopt.errors import ConfigError, IncompatibleParts, PsoptError
 from psopt.parts import OWN_NAME, PROTOCOLS, families_of, kind_of, missing, name_of
 from psopt.problems.base import Share
 from psopt.problems.check import kept
-from psopt.recipes import Recipe
 from psopt.runs.experiment import Plan, simulate
 
 ROUNDS = 5
@@ -56,7 +55,7 @@ def check(what: str, family: str | None, given: Sequence[str]) -> int:
 def _named(text: str, family: str | None, given: Sequence[str]) -> Iterator[tuple[str, Iterator[Verdict]]]:
     """What a name alone names: a class of parts, with the values that are given, or a recipe."""
     made = own.imported(text, "what is to be checked, ")
-    if isinstance(made, Recipe | Algorithm):
+    if own.is_recipe(made):
         if given:
             raise ConfigError("--set changes the keys of a class, or of a config, and this is a recipe")
         row = own.recipe_named(text).row

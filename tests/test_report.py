@@ -16,12 +16,14 @@ from psopt.config import parse, yaml_source
 from psopt.errors import ConfigError
 from psopt.runs import folder as run_folder
 from psopt.runs.experiment import Plan, simulate
+from psopt.runs.occupancy import occupied
 from psopt.runs.shard_smoothness import worker_smoothness
 from psopt.runs.trace import packed
 from psopt.views.comparing import differences, groups_of, key_text, value_text
 from psopt.views.concerns import concerns_of, longest_silence
 from psopt.views.costs import baseline_of, paid, ratio, read_targets, targets_of
-from psopt.views.curves import FEW, panel_of, thinned
+from psopt.views.curves import FEW, draw, panel_of, thinned
+from psopt.views.drawing import new_figure, style
 from psopt.views.measures import (
     ACCURACY,
     COSTS,
@@ -34,7 +36,7 @@ from psopt.views.measures import (
     tiny_text,
 )
 from psopt.views.raster import COLUMNS, ROWS, Smoothness, binned, picture, raster_of
-from psopt.views.reading import CUT_OFF, find_runs, read_run
+from psopt.views.reading import CUT_OFF, RUNNING, find_runs, read_run
 from psopt.views.report import report
 
 STEP = {"payload_bytes_up": 10, "payload_bytes_down": 30, "control_bytes_up": 2, "control_bytes_down": 3}
@@ -143,6 +145,14 @@ def test_a_run_that_was_cut_off_is_shown_as_far_as_it_went(tmp_path):
     assert "cut off, after round 2" in told("unfinished", run)
     (folder / "trace.jsonl").unlink()
     assert read_run(folder).trace == {}
+
+
+def test_a_run_that_is_being_written_is_no_failure(tmp_path):
+    folder = write(tmp_path / "run", status=None)
+    with occupied(folder):
+        run = read_run(folder)
+    assert run.status == RUNNING
+    assert ("unfinished", "note") in kinds(run)
 
 
 def test_fields_that_not_all_records_have_are_left_out(tmp_path):
@@ -328,6 +338,27 @@ def test_axes_are_logarithmic_where_it_is_apt(tmp_path):
     assert (panel.log_x, panel.log_y, panel.hidden) == (True, True, 2)
     alone = panel_of(groups_of([long]), GAP, COSTS["rounds"])
     assert (alone.log_x, alone.hidden) == (False, 0)
+
+
+def test_a_run_that_diverges_leaves_the_picture_and_does_not_flatten_it(tmp_path):
+    fine, wild = write(tmp_path / "a", (5.0, 1.0, 0.1)), write(tmp_path / "b", (5.0, 1e100, 1e308), algorithm="gd")
+    panel = panel_of(groups_of([read_run(fine), read_run(wild)]), GAP, COSTS["rounds"])
+    assert panel.top == 1e4
+    assert "above 1e4 is cut off" in panel.caption
+    assert max(line.y.max() for line in panel.lines) == 1e5
+    with style():
+        axes = new_figure(400, 300).add_axes((0, 0, 1, 1))
+        draw(axes, panel)
+        low, high = axes.get_ylim()
+    assert high == 1e4
+    assert 0.01 < low < 0.1
+    page_of(fine, wild)  # without a warning of an overflow
+    assert panel_of(groups_of([read_run(fine)]), GAP, COSTS["rounds"]).top is None
+
+
+def test_a_gap_that_is_never_above_zero_can_be_drawn(tmp_path):
+    folder = write(tmp_path / "a", (0.0, 0.0, -1e-15))
+    assert "3 records are left out" in page_of(folder)
 
 
 def test_bins_hold_the_share_of_their_own_rounds():

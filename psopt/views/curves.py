@@ -1,5 +1,6 @@
 """How far the runs have come against what it cost them: a line a group, and a band over its seeds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ LOG_X = 8.0
 """Where the runs' ends lie further apart than this, a linear axis would hide the shorter ones."""
 
 LOG_Y = 20.0
+CEILING = 1e3
+"""How far above where runs began one may get before it leaves the picture, so that it does not flatten the others."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Line:
 class Panel:
     """A measure against a cost, ready to be drawn.
 
-    ``hidden`` counts the values at or below zero that a logarithmic axis cannot show.
+    ``hidden`` counts the values at or below zero that a logarithmic axis cannot show. ``top`` is where the picture ends
+    above because a run got far beyond; None where none did.
     """
 
     measure: Measure
@@ -48,6 +52,7 @@ class Panel:
     log_x: bool
     log_y: bool
     hidden: int
+    top: float | None = None
 
     @property
     def title(self) -> str:
@@ -56,7 +61,8 @@ class Panel:
     @property
     def caption(self) -> str:
         """What stands above the picture."""
-        return f"{self.title}, against {self.cost.title}"
+        beyond = "" if self.top is None else f"; what is above {self.measure.text(self.top)} is cut off"
+        return f"{self.title}, against {self.cost.title}{beyond}"
 
 
 def panel_of(groups: Sequence[Group], measure: Measure, cost: Cost) -> Panel:
@@ -71,6 +77,11 @@ def panel_of(groups: Sequence[Group], measure: Measure, cost: Cost) -> Panel:
     values = np.concatenate([y for _, y in every])
     log_y = measure is GAP or (measure is not ACCURACY and values.min() > 0 and is_wide(values.tolist(), LOG_Y))
     hidden = int((values <= 0).sum()) if log_y else 0
+    begun = max(abs(float(y[0])) for _, y in every)
+    top = float(f"1e{math.ceil(math.log10(CEILING * begun))}") if begun > 0 else math.inf
+    top = top if measure.falls and values.max() > top else None
+    if top is not None:  # just outside the frame
+        courses = {number: [(x, np.minimum(y, 10 * top)) for x, y in own] for number, own in courses.items()}
     shown = {number: [_positive(x, y, log_x, log_y) for x, y in own] for number, own in courses.items()}
     lines = []
     for number, own in shown.items():
@@ -79,7 +90,7 @@ def panel_of(groups: Sequence[Group], measure: Measure, cost: Cost) -> Panel:
             lines.append(Line(number, *thinned(*own[0], log_x)))
         elif own:
             lines.append(_band(number, own, log_x, log_y))
-    return Panel(measure, cost, tuple(lines), log_x, log_y, hidden)
+    return Panel(measure, cost, tuple(lines), log_x, log_y, hidden, top)
 
 
 def _positive(x: np.ndarray, y: np.ndarray, log_x: bool, log_y: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +149,8 @@ def draw(axes: "Axes", panel: Panel) -> None:
         if line.low is not None:
             axes.fill_between(line.x, line.low, line.high, color=own.colour, alpha=0.18, linewidth=0)
         axes.plot(line.x, line.y, zorder=3, linewidth=1.4 + 1.2 * under, **own.line())
+        if panel.top is not None and line.y[-1] > panel.top:
+            continue
         axes.plot(
             line.x[-1:],
             line.y[-1:],
@@ -152,6 +165,8 @@ def draw(axes: "Axes", panel: Panel) -> None:
         axes.set_xlim(left=0)
     set_scale(axes.xaxis, panel.log_x, TICKS[panel.cost.key])
     set_scale(axes.yaxis, panel.log_y, panel.measure.text, 7)
+    if panel.top is not None:  # now: on another scale the lower end would be another
+        axes.set_ylim(top=panel.top)
     axes.set_xlabel(panel.cost.title + (", log scale" if panel.log_x else ""))
 
 

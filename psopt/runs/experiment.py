@@ -21,6 +21,7 @@ from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, Warned
 from psopt.runs import folder as run_folder
+from psopt.runs import own_code
 from psopt.runs.agreement import agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
@@ -119,7 +120,7 @@ def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
-    manifest = _open_folder(plan, run_folder.manifest(config.sha256(), 1, [], None), held)
+    manifest = _open_folder(plan, _manifest(config, 1, [], None), held)
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
@@ -187,7 +188,7 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
-    manifest = run_folder.manifest(config.sha256(), link.size, hosts, library())
+    manifest = _manifest(config, link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
@@ -199,6 +200,10 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
         _serve(plan, link, workers, replica, facts, part, faults)
     faults.end()
     return outcome if survives else _share_outcome(plan, link, facts.dim, outcome)
+
+
+def _manifest(config: RunConfig, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:
+    return {**run_folder.manifest(config.sha256(), ranks, hosts, mpi), own_code.KEY: own_code.own_code(config)}
 
 
 def _check_folder(plan: Plan) -> None:
@@ -249,6 +254,7 @@ def _check_same_call(plan: Plan, link: "Link") -> None:
                 "given the same (a random generator without a seed gives each rank its own)"
             )
         )
+    own_code.check_same_code(plan.config, link)
 
 
 def _lead(

@@ -21,6 +21,7 @@ from psopt.config import RunConfig
 from psopt.data import reading_once
 from psopt.errors import CannotWrite, PsoptError
 from psopt.runs import folder as run_folder
+from psopt.runs import own_code
 from psopt.runs.agreement import agreed, attempted, decided, raise_told
 from psopt.runs.folder import Held, Run
 from psopt.runs.progress import Progress
@@ -118,7 +119,7 @@ def _create(plan: "Plan", link: "Link | None", done: int, held: ExitStack) -> di
 
         ranks, mpi = link.size, library()
         hosts = link.gather(link.host, config.timeouts.start_s)
-    manifest = run_folder.manifest(config.sha256(), ranks, hosts, mpi)
+    manifest = {**run_folder.manifest(config.sha256(), ranks, hosts, mpi), own_code.KEY: own_code.own_code(config)}
 
     def create() -> dict[str, Any]:
         if plan.folder is None or (link is not None and link.rank):

@@ -15,6 +15,7 @@ from psopt.runs.checkpoint import FOLDER, Checkpoint, existing
 from psopt.runs.experiment import Plan
 from psopt.runs.folder import Held
 from psopt.runs.occupancy import occupant
+from psopt.runs.own_code import changed_code
 from psopt.runs.trace import check_places
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def going_on(config: RunConfig, folder: Path, link: "Link | None" = None) -> Pla
     else:
         agreed(link, config.timeouts.start_s, lambda: check_same(config, point))
     if link is None or link.rank == 0:
-        for warning in [*wrong, *_other_libraries(folder)]:
+        for warning in [*wrong, *_other_libraries(folder), *changed_code(folder, config)]:
             print(f"psopt: WARNING: {warning}", file=sys.stderr, flush=True)
     return Plan(config, folder, resumed=point)
 

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
@@ -80,7 +81,7 @@ def show(markdown: str) -> None:
     from rich.markdown import Markdown
 
     made = io.StringIO()
-    width = min(WIDEST, os.get_terminal_size(sys.stdout.fileno()).columns)
+    width = min(WIDEST, shutil.get_terminal_size().columns)
     Console(file=made, force_terminal=True, width=width).print(Markdown(markdown, hyperlinks=False))
     os.environ.setdefault("LESS", "FRX")  # colours pass, and a short page does not wait for a key
     click.echo_via_pager(made.getvalue(), color=True)

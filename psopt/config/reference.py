@@ -49,7 +49,8 @@ Make it again when psopt is updated. `psopt validate` knows more than the schema
 
 NO_KIND = """\
 Each may be a name, or a mapping with `kind` and the keys below. A mapping without `kind` changes the part that the
-recipe has: `trigger: {xi: 0.05}`. What fits together: `psopt docs troubleshooting#rows-that-make-no-sense`.
+recipe has: `trigger: {xi: 0.05}`. A part of your own is `kind: package.module:Class`, a recipe of your own `recipe:
+package.module:NAME`: `psopt docs adding_a_part`. What does not fit together: `psopt docs rows-that-make-no-sense`.
 """
 
 

@@ -80,13 +80,14 @@ def _family(family: str) -> Schema:
     forms: list[Schema] = [_described({"const": kind}, summary(cls)) for kind, cls in kinds.items()]
     if family == "step_size":
         forms += [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "[LM]|^[0-9.]"}]
-    forms.append(_described(OWN, f"A {family} of your own: package.module:Class."))
+    own = _described(OWN, f"A {family} of your own: package.module:Class.")
+    forms.append(own)
     shared: Schema = {}
     for kind, cls in kinds.items():
         properties = {name: _part_value(family, name, key) for name, key in keys_of(cls).items()}
         shared |= properties
         forms.append(_object({"kind": {"const": kind}, **properties}, ["kind"], summary(cls)))
-    forms.append({"type": "object", "properties": {"kind": OWN}, "required": ["kind"]})
+    forms.append({"type": "object", "properties": {"kind": own}, "required": ["kind"]})
     forms.append(_object(shared, description="Without `kind`: changes the part that the recipe has."))
     return {"anyOf": forms}
 
@@ -108,11 +109,12 @@ def _algorithm() -> Schema:
 
 def _problem() -> Schema:
     dtype = _value(keys_of(ProblemConfig)["dtype"])
-    forms: list[Schema] = [{"enum": list(problems.PROBLEMS)}, OWN]
+    own = _described(OWN, "Your own class: package.module:Class.")
+    forms: list[Schema] = [{"enum": list(problems.PROBLEMS)}, own]
     for kind, entry in problems.PROBLEMS.items():
         options = {name: _value(key) for name, key in options_of(kind).items()}
         forms.append(_object({"kind": {"const": kind}, "dtype": dtype, **options}, ["kind"], entry.description))
-    forms.append({"type": "object", "properties": {"kind": OWN, "dtype": dtype}, "required": ["kind"]})
+    forms.append({"type": "object", "properties": {"kind": own, "dtype": dtype}, "required": ["kind"]})
     return {"anyOf": forms}
 
 

@@ -90,7 +90,7 @@ def test_the_reader_knows_commands_outputs_and_files(tmp_path):
         *["psopt run a.yaml", "make test", "psopt list", "false", "psopt doctor", "pip install x", "psopt docs"]
     ]
     listed = found.commands[2]
-    assert (listed.line, listed.output, listed.how) == (16, ("recipes:", "  gd  5 s"), "exact")
+    assert (listed.line, listed.output, listed.how) == (15, ("recipes:", "  gd  5 s"), "exact")
     page.write_text("```console\noutput\n```\n")
     with pytest.raises(AssertionError, match="output without a command"):
         doc_commands.read(page)

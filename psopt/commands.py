@@ -290,8 +290,10 @@ def catalogue(what: str | None) -> int:
     from psopt.recipes import RECIPES
 
     sections = {
-        "recipes": [(name, recipe.title) for name, recipe in RECIPES.items()],
-        "parts": [(family, ", ".join(kinds)) for family, kinds in FAMILIES.items()],
+        "recipes": [(name, recipe.title) for name, recipe in RECIPES.items()]
+        + [("package.module:NAME", "your own: a psopt.recipes.Recipe, or a psopt.algorithm.Algorithm")],
+        "parts": [(family, ", ".join(kinds)) for family, kinds in FAMILIES.items()]
+        + [("package.module:Class", "your own, of any family: see `psopt docs adding_a_part`")],
         "data": data(),
         "problems": [(name, entry.description) for name, entry in PROBLEMS.items()]
         + [("package.module:Class", "your own: any class with the methods of psopt.problems.base.Problem")],

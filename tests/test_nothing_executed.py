@@ -1,4 +1,6 @@
-"""Configs and data are read, never run: no pickle, tag or formula. Only the class that a config names is imported."""
+"""Configs and data are read, never run: no pickle, tag or formula. Only what a config names is imported: parts and
+recipes by who reads the config, a problem by a run alone, and nothing by who reads a finished run.
+"""
 
 import os
 import pickle
@@ -186,6 +188,52 @@ def test_only_the_module_that_the_config_names_is_imported_and_only_by_a_run(tmp
     done = psopt("simulate", "c.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.glob("imported-*")] == ["imported-mine"]
+
+
+TRIGGER = """
+import pathlib
+pathlib.Path("imported-{name}").touch()
+from dataclasses import dataclass
+from psopt.parts.triggers import Innovation
+
+@dataclass(frozen=True)
+class Mine(Innovation):
+    "As it is."
+"""
+
+
+def test_parts_are_imported_by_who_reads_the_config_and_nothing_else_is(tmp_path):
+    for name in ("part", "other", "numpy", "conftest"):
+        (tmp_path / f"{name}.py").write_text(TRIGGER.format(name=name))
+    (tmp_path / "mine.py").write_text(PROBLEM.format(name="mine"))
+    (tmp_path / "c.yaml").write_text(
+        LEAST.replace("least-squares", "mine:Squares")
+        + "stop: {max_rounds: 2}\nf_star: none\nalgorithm: {step_size: 0.1, trigger: part:Mine}\n"
+    )
+    done = psopt("validate", "c.yaml")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("imported-*")] == ["imported-part"]
+    done = psopt("simulate", "c.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("imported-*")) == ["imported-mine", "imported-part"]
+    for path in tmp_path.glob("imported-*"):
+        path.unlink()
+    assert load_run(tmp_path / "run").rounds == 2
+    done = psopt("export", "run", "--out", "run.csv")
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("imported-*"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["part", "part:Mine()", "part;os:x", "/tmp/part.py:Mine", "..part:Mine", "part:", ":", "part: Mine", "a b:C"],
+)
+def test_what_is_no_name_of_a_part_is_not_imported(kind, tmp_path):
+    (tmp_path / "part.py").write_text(TRIGGER.format(name="part"))
+    for algorithm in ({"trigger": kind}, {"codec": {"compressor": kind}}, {"recipe": kind}, {"trigger": {"of": kind}}):
+        with pytest.raises(ConfigError, match=r"unknown |expected the form"):
+            config.parse({"workers": 2, "problem": "least-squares", "data": "housing", "algorithm": algorithm})
+    assert not list(tmp_path.glob("imported-*"))
 
 
 @pytest.mark.parametrize(

@@ -445,13 +445,13 @@ def test_work_counts_a_gradient_a_step(part):
 
 def test_an_epoch_meets_every_sample_once_in_an_order_of_its_own():
     part = work.Minibatch(4)
-    state = part.init(Bowl(), np.random.default_rng(1), SETTING)
+    state = part.init(Bowl(10), np.random.default_rng(1), SETTING)
     epochs = [[state.draw().copy() for _ in range(3)] for _ in range(20)]
     assert all([rows.size for rows in epoch] == [4, 4, 2] for epoch in epochs)
     orders = {tuple(np.concatenate(epoch)) for epoch in epochs}
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len(orders) == 20
-    drawn = work.Minibatch(4, "replace").init(Bowl(), np.random.default_rng(1), SETTING)
+    drawn = work.Minibatch(4, "replace").init(Bowl(10), np.random.default_rng(1), SETTING)
     assert np.concatenate([drawn.draw() for _ in range(500)]).mean() == pytest.approx(4.5, abs=0.2)
 
 

@@ -17,6 +17,7 @@ from psopt.config import overrides as _overrides
 from psopt.config import yaml_source
 from psopt.config.building import Builder
 from psopt.config.model import Checkpoint, Debug, Failure, ProblemConfig, RunConfig, Stop, Trace
+from psopt.config.own import is_own
 from psopt.config.schema import json_schema
 from psopt.config.sentences import Complaints
 from psopt.config.tidying import tidied
@@ -25,6 +26,8 @@ from psopt.errors import ConfigError
 
 LARGEST = 1 << 19
 """Bytes of a config: YAML is read slowly, ten seconds for so many."""
+
+_NAMING = ("kind", "recipe")
 
 __all__ = [
     "Checkpoint",
@@ -37,6 +40,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "resolved_in",
 ]
 
 
@@ -64,6 +68,27 @@ def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] =
         for override in point:
             _overrides.apply(data, override, complaints, f"--grid {override.partition('=')[0]}")
     return _built(data, complaints, Path(path).stem)
+
+
+def resolved_in(path: Path) -> dict[str, Any]:
+    """The resolved config in a run's folder, for those who read the run: they run nothing of it.
+
+    A config that names parts or a recipe of the user's own is taken as it was written: no class of it is imported.
+    Raises `ConfigError` for a file that holds no config.
+    """
+    complaints = Complaints(str(path))
+    data = yaml_source.read(_text(path), str(path), complaints)
+    if isinstance(data, dict) and _names_own(data.get("algorithm")):
+        tidy = tidied(data, complaints)
+        complaints.raise_any()
+        return tidy
+    return load(path).resolved()
+
+
+def _names_own(data: Any) -> bool:
+    if isinstance(data, dict):
+        return any(_names_own(value) for value in data.values()) or any(is_own(data.get(key)) for key in _NAMING)
+    return False
 
 
 def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:

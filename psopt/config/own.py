@@ -130,8 +130,17 @@ def _is_checkable(annotation: Any) -> bool:
     if not _is_plain(annotation):
         return False
     try:
-        adapter(annotation)
+        for value in (0, 0.0, "", True, None, ()):
+            _fits(annotation, value)
     except Exception:  # noqa: BLE001  (Pydantic has many; a bound that its type cannot have, say)
+        return False
+    return True
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    try:
+        adapter(annotation).validate_python(value)
+    except ValidationError:
         return False
     return True
 
@@ -201,7 +210,8 @@ def imported(text: str, what: str) -> Any:
     try:
         return problems.found(text, what)
     except (ConfigError, IncompatibleParts) as error:
-        raise ConfigError(str(error)) from error
+        said = str(error)
+        raise ConfigError(said if said.startswith(f"{what} {text!r}") else f"{what} '{text}': {said}") from error
     except (Exception, SystemExit) as error:  # a module is anybody's code
         raise ConfigError(f"{what} '{text}': its module cannot be imported: {words(error)}") from error
 
@@ -222,7 +232,8 @@ def words(error: BaseException) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    return getattr(annotation, "__name__", None) or str(annotation)
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else str(annotation)
 
 
 def _a(noun: str) -> str:

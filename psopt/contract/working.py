@@ -156,19 +156,22 @@ def _resumed(part: Any, limits: list[float], cut: int) -> list[bool]:
 
 
 class Bowl:
-    """f(theta) = ||theta||^2 / 2 by 10 samples, each of which pulls towards its own number."""
+    """f(theta) = ||theta||^2 / 2 by samples, each of which pulls towards its own number."""
 
     SAVED = ()
-    dim, samples, dtype = 3, 10, np.dtype(np.float64)
+    dim, dtype = 3, np.dtype(np.float64)
+
+    def __init__(self, samples: int = 23) -> None:
+        self.samples, self._mean = samples, samples * (samples - 1) ** 2 / 4  # of the cubes
 
     def value_and_gradient(self, theta: np.ndarray, out: np.ndarray) -> float:
-        return self.batch_value_and_gradient(theta, np.arange(10), out)
+        return self.batch_value_and_gradient(theta, np.arange(self.samples), out)
 
     def value(self, theta: np.ndarray) -> float:
         return float(theta @ theta)
 
     def batch_value_and_gradient(self, theta: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
-        out[:] = theta + (rows**3 - 202.5).mean()
+        out[:] = theta + (rows**3 - self._mean).mean()
         return float(theta @ theta)
 
     def smoothness(self) -> float:

@@ -54,7 +54,7 @@ def check(what: str, family: str | None, given: Sequence[str]) -> int:
 
 def _named(text: str, family: str | None, given: Sequence[str]) -> Iterator[tuple[str, Iterator[Verdict]]]:
     """What a name alone names: a class of parts, with the values that are given, or a recipe."""
-    made = own.imported(text, "what is to be checked, ")
+    made = own.imported(text, "what is to be checked,")
     if own.is_recipe(made):
         if given:
             raise ConfigError("--set changes the keys of a class, or of a config, and this is a recipe")

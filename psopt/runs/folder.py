@@ -274,10 +274,10 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Raises `ConfigError` when a file is missing or broken: the run has not ended yet, or the folder is none of psopt's.
     """
-    from psopt.config import load
+    from psopt.config import resolved_in
 
     folder = Path(folder)
-    config = load(folder / "config.yaml").resolved() if (folder / "config.yaml").is_file() else {}
+    config = resolved_in(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
     run = _read_run(folder, config)
     replicas = sorted(folder.glob("replica-*/summary.json"))
     own = [{**config, "repeat": 1, "seed": config["seed"] + number} for number in range(len(replicas))]

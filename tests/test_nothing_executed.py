@@ -219,8 +219,6 @@ def test_parts_are_imported_by_who_reads_the_config_and_nothing_else_is(tmp_path
     for path in tmp_path.glob("imported-*"):
         path.unlink()
     assert load_run(tmp_path / "run").rounds == 2
-    done = psopt("export", "run", "--out", "run.csv")
-    assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("imported-*"))
 
 

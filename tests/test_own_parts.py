@@ -18,7 +18,7 @@ from psopt.errors import ConfigError
 from psopt.parts import FAMILIES, PROTOCOLS, families_of, kind_of, members
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.folder import load_run
-from psopt.runs.own_code import changed_code, own_code
+from psopt.runs.own_code import changed_code, check_same_code, own_code
 from psopt.runs.resume import going_on
 
 LEAST = {"workers": 3, "problem": "least-squares", "data": "housing", "stop": {"max_rounds": 6}}
@@ -248,6 +248,7 @@ NO_TRIGGER = "found the text '{}', expected the form `package.module:Class`"
         ("mine:Unknown", "its annotations or defaults cannot be read: NameError: name 'Nothing' is not defined"),
         ("mine:Default", "field `x` has a default that it may not have: Input should be greater than 0"),
         ("mine:NoTrigger", "field `x` has a default that is not a trigger"),
+        ("mine:Kind", "field `kind` cannot be a key, because `kind` names the class"),
         ("mine:Hides", "field `x` has `init=False` and so cannot be a key: make it a property"),
         ("mine:Alias", "cannot be found by the name that it gives itself, as other ranks have to find it"),
         ("mine:Refuses", "cannot be made: RuntimeError: not today (/"),
@@ -281,6 +282,7 @@ def test_one_sentence_for_a_class_that_is_no_part(kind, sentence, place):
         + like("Unknown", "x: 'Nothing' = 1")
         + like("Default", "x: Annotated[int, Gt(0)] = 0")
         + like("NoTrigger", "x: Trigger = field(default_factory=All)")
+        + like("Kind", "kind: int = 1")
         + like("Hides", "x: int = field(default=1, init=False)")
         + f"\ndef made():\n{textwrap.indent(like('Inner', 'x: int = 1'), '    ')}\n    return Inner\nAlias = made()\n"
         + like("Refuses", "x: int = 1", body=bad + members_),
@@ -388,6 +390,31 @@ def test_a_finished_run_is_read_without_its_code(place):
     assert load_run(place / "run").config["algorithm"]["trigger"]["kind"] == "mine:Mine"
     with pytest.raises(ConfigError, match="there is no module 'mine'"):
         config.load(place / "run" / "config.yaml")
+
+
+class Ranks:
+    """A job as its ranks see it, of which rank 1 has another file."""
+
+    def __init__(self, *others):
+        self.others = others
+
+    def gather(self, told, timeout_s):
+        return [told, *({**told, **other} for other in self.others)]
+
+
+def test_ranks_have_to_find_the_same_code(place):
+    write(place, TRIGGER)
+    made = parse({"trigger": "mine:Mine"})
+    check_same_code(made, Ranks({}, {}))
+    with pytest.raises(ConfigError, match="rank 2 finds other code under the name mine:Mine than rank 0") as caught:
+        check_same_code(made, Ranks({}, {"mine:Mine": "0" * 64}))
+    assert caught.value.agreed
+    check_same_code(parse("gd"), None)  # nothing to compare, and nobody is asked
+
+
+def test_a_field_may_have_any_name(place):
+    write(place, TRIGGER.replace("xi", "of"))
+    assert parse({"trigger": {"kind": "mine:Mine", "of": 2}}).algorithm.trigger.of == 2.0
 
 
 def test_problems_and_recipes_are_told_by_their_files_too(place):

@@ -153,7 +153,7 @@ class Builder:
         if len(self.complaints) > faults or FAULTY in values.values():
             return FAULTY
         if base is None and is_own(kind):
-            left = {name: key for name, key in keys.items() if name not in values and not own.nested(family, cls, name)}
+            left = {name: key for name, key in keys.items() if name not in values and not own.nested(cls, name)}
             values |= {name: own.normal_default(key) for name, key in left.items()}
         one_of = getattr(cls, "one_of", ())
         if base is not None and any(name in values for name in one_of):
@@ -172,7 +172,7 @@ class Builder:
         return FAULTY
 
     def value(self, cls: type[Any], name: str, key: Key, value: Any, path: Path, base: Any, family: str) -> Any:
-        inner = own.nested(family, cls, name) if family else None
+        inner = own.nested(cls, name) if family else None
         if inner:
             return self.part(inner, value, (*path, name), key.default if base is None else getattr(base, name))
         if key.section:

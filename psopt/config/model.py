@@ -267,7 +267,7 @@ def plain_part(family: str, part: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"kind": kind_of(family, part)}
     for key in fields(part):
         value = getattr(part, key.name)
-        inner = nested(family, type(part), key.name)
+        inner = nested(type(part), key.name)
         plain[key.name] = plain_part(inner, value) if inner else _plain(value)
     return plain
 

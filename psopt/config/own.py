@@ -22,7 +22,7 @@ from psopt.algorithm import ROW, Algorithm
 from psopt.config.fields import REQUIRED, Key, keys_of
 from psopt.config.sentences import short
 from psopt.errors import ConfigError, IncompatibleParts
-from psopt.parts import FAMILIES, NESTED, OWN_NAME, PROTOCOLS, families_of, kind_of, missing, name_of
+from psopt.parts import FAMILIES, OWN_NAME, PROTOCOLS, families_of, kind_of, missing, name_of
 from psopt.recipes import RECIPES, Recipe
 
 OWN_CLASS_FORM = "`package.module:Class`"
@@ -81,7 +81,9 @@ def _check_keys(named: str, cls: type[Any]) -> None:
         raise ConfigError(f"{named}: its annotations or defaults cannot be read: {words(error)}") from error
     for entry in fields(cls):
         key, field = keys[entry.name], f"{named}: field `{entry.name}`"
-        inner = nested("", cls, entry.name)
+        inner = nested(cls, entry.name)
+        if entry.name == "kind":
+            raise ConfigError(f"{field} cannot be a key, because `kind` names the class: call it otherwise")
         if not entry.init:
             raise ConfigError(f"{field} has `init=False` and so cannot be a key: make it a property")
         if inner is None and not _is_checkable(key.annotation):
@@ -106,10 +108,8 @@ def _check_default(field: str, key: Key, inner: str | None) -> None:
     check_class(inner, type(key.default))
 
 
-def nested(family: str, cls: type[Any], name: str) -> str | None:
-    """The family of the part that a field of a part holds; None where it holds none."""
-    if (family, name) in NESTED:
-        return NESTED[family, name]
+def nested(cls: type[Any], name: str) -> str | None:
+    """The family of the part that a field of a part holds, by its annotation; None where it holds none."""
     annotation = keys_of(cls)[name].annotation
     return next((other for other, protocol in PROTOCOLS.items() if annotation is protocol), None)
 
@@ -188,7 +188,7 @@ def check_part(family: str, part: Any, where: str) -> None:
         raise ConfigError(f"{where}: `{family}` is {found}{' itself' * isinstance(part, type)}, expected {_a(family)}")
     check_class(family, type(part))
     for entry in fields(part):
-        inner = nested(family, type(part), entry.name)
+        inner = nested(type(part), entry.name)
         if inner:
             check_part(inner, getattr(part, entry.name), where)
 
@@ -198,7 +198,7 @@ def own_parts(family: str, part: Any) -> Iterator[tuple[str, Any]]:
     if is_own(kind_of(family, part)):
         yield family, part
     for entry in fields(part):
-        inner = nested(family, type(part), entry.name)
+        inner = nested(type(part), entry.name)
         if inner:
             yield from own_parts(inner, getattr(part, entry.name))
 

@@ -304,6 +304,19 @@ def test_the_place_of_a_raising_import_is_told(place):
     assert f"({place}/broken.py:2)" in refusal({"trigger": "broken:Mine"})
 
 
+def test_a_module_beside_the_config_but_not_here_is_told_of(place, monkeypatch):
+    write(place, TRIGGER)
+    (place / "c.yaml").write_text(
+        "workers: 2\nproblem: least-squares\ndata: housing\nalgorithm: {trigger: mine:Mine}\n"
+    )
+    (place / "below").mkdir()
+    monkeypatch.chdir(place / "below")
+    with pytest.raises(
+        ConfigError, match=r"nor in .*/below; but there is \.\./mine\.py: start psopt in its folder, or"
+    ):
+        config.load("../c.yaml")
+
+
 def test_line_and_path_are_told(place):
     write(place, TRIGGER)
     text = "workers: 2\nproblem: least-squares\ndata: housing\n"
@@ -1011,10 +1024,12 @@ def test_check_of_a_name(place, capsys):
         (["mine:P"], "'mine:P' is a problem, which needs data: name it in a config"),
         (["c.yaml", "--family", "trigger"], "--family is for a class that is named by itself"),
         (["c.yaml"], "c.yaml: there is no such file"),
+        (["own.yaml"], "problem 'nowhere:P': there is no module 'nowhere'"),
     ],
 )
 def test_check_of_what_cannot_be_checked(words, sentence, place):
     write(place, TRIGGER + "class P:\n    def value_and_gradient(self, theta, out): pass\n")
+    (place / "own.yaml").write_text("workers: 2\nproblem: nowhere:P\ndata: housing\n")
     with pytest.raises(ConfigError) as caught:
         cli.main(["check", *words], standalone_mode=False)
     assert sentence in str(caught.value)

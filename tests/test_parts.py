@@ -395,8 +395,11 @@ def test_updates_by_their_formulas(part, dtype):
         exact = [g.astype(np.float64) for g in aggregates]
         near = {"rtol": 1e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-13}
         for aggregate, expected in zip(aggregates, literal_steps(part, before.astype(float), exact, 0.3), strict=True):
-            part.step(state, theta, aggregate, 0.3)
+            old = theta.astype(np.float64)
+            moved = part.step(state, theta, aggregate, 0.3)
             np.testing.assert_allclose(theta, expected, **near)
+            change = theta - old
+            assert moved == pytest.approx(float(change @ change), rel=1e-6 if dtype == np.float32 else 1e-12)
 
 
 def test_descent_is_numpys_to_the_last_bit():

@@ -4,7 +4,8 @@ All that is wrong with a config is told at once, a line a fault: file and line (
 found, what was expected. Left-out keys and ``null`` have their defaults.
 
 Any part may be a name. A part that is a mapping with ``kind`` starts from that kind's defaults; one without ``kind``
-changes the recipe's part (plain gradient descent's, if there is no recipe).
+changes the recipe's part (plain gradient descent's, if there is no recipe). A name with a colon is the user's own, and
+its module is imported: ``package.module:Class`` for a part, ``package.module:NAME`` for a recipe (`psopt.config.own`).
 """
 
 import difflib
@@ -67,7 +68,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] =
             _overrides.apply(data, override, complaints)
         for override in point:
             _overrides.apply(data, override, complaints, f"--grid {override.partition('=')[0]}")
-    return _built(data, complaints, Path(path).stem)
+    return _built(data, complaints, Path(path).stem, Path(path).parent)
 
 
 def resolved_in(path: Path) -> dict[str, Any]:
@@ -96,9 +97,9 @@ def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:
     return _built(data, Complaints(where), "run")
 
 
-def _built(data: Any, complaints: Complaints, name: str) -> RunConfig:
+def _built(data: Any, complaints: Complaints, name: str, folder: Path | None = None) -> RunConfig:
     default_name = re.sub(r"[^A-Za-z0-9._+-]", "-", name).lstrip("._+-")[:100] or "run"
-    return Builder(complaints).config(tidied(data, complaints), default_name)
+    return Builder(complaints, folder).config(tidied(data, complaints), default_name)
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path as Folder
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -45,8 +46,8 @@ T = TypeVar("T")
 class Builder:
     """Builds one config. Each method returns `FAULTY` after a complaint."""
 
-    def __init__(self, complaints: Complaints) -> None:
-        self.complaints = complaints
+    def __init__(self, complaints: Complaints, folder: Folder | None = None) -> None:
+        self.complaints, self.folder = complaints, folder
 
     def config(self, data: Any, default_name: str) -> RunConfig:
         """The whole; raises `ConfigError` with all complaints."""
@@ -195,26 +196,35 @@ class Builder:
             return self.fill(type(base), rest, path, family, kind_of(family, base), base)
         place = (*path, "kind") if isinstance(value, dict) else path
         if is_own(kind):
-            cls = self.found(lambda: own.part_class(family, kind), place)
+            cls = self.found(kind, lambda: own.part_class(family, kind), place)
             return FAULTY if cls is None else self.fill(cls, rest, path, family, kind)
         if not self.known(kind, [*kinds, OWN_CLASS_FORM], family, place):
             return FAULTY
         return self.fill(kinds[kind], rest, path, family, kind)
 
-    def found(self, find: Callable[[], T], place: Path) -> T | None:
-        """What the user's own code has; None after a complaint."""
+    def found(self, name: str, find: Callable[[], T], place: Path) -> T | None:
+        """What the user's own code has under that name; None after a complaint."""
         try:
             return find()
+        except problems.NoSuchModule as error:
+            self.complaints.add(place, error.message + self.beside(name))
         except ConfigError as error:
             self.complaints.add(place, error.message)
         return None
+
+    def beside(self, name: str) -> str:
+        """That the module which was not found stands beside the config."""
+        file = None if self.folder is None else self.folder / (name.partition(":")[0].replace(".", "/") + ".py")
+        if file is None or not file.is_file():
+            return ""
+        return f"; but there is {file}: start psopt in its folder, or put that on PYTHONPATH"
 
     def recipe(self, name: Any, place: Path) -> Algorithm | None:
         """The row of a recipe. One of the user's is read as if it stood in the config, so that it is checked alike."""
         if not is_own(name):
             known = self.known(name, [*RECIPES, OWN_RECIPE_FORM], "recipe", place)
             return RECIPES[name].row if known else None
-        found = self.found(lambda: own.recipe_named(name), place)
+        found = self.found(name, lambda: own.recipe_named(name), place)
         if found is None:
             return None
         parts = {f: self.part(f, plain_part(f, getattr(found.row, f)), (*place, f), REQUIRED) for f in ROW}

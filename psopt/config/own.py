@@ -43,7 +43,7 @@ def part_class(family: str, text: str) -> type[Any]:
     """
     cls = imported(text, family)
     if not isinstance(cls, type):
-        raise ConfigError(f"{family} '{text}' is {_a(type(cls).__name__)}, expected a class")
+        raise ConfigError(f"{family} '{text}' is {with_article(type(cls).__name__)}, expected a class")
     check_class(family, cls)
     return cls
 
@@ -55,7 +55,9 @@ def check_class(family: str, cls: type[Any]) -> None:
     named = f"{family} '{name_of(cls)}'"
     lacking, others = missing(family, cls), families_of(cls)
     if lacking and others:
-        raise ConfigError(f"{named} is {_a(others[0])}, not {_a(family)}: it belongs under `{others[0]}`")
+        raise ConfigError(
+            f"{named} is {with_article(others[0])}, not {with_article(family)}: it belongs under `{others[0]}`"
+        )
     if lacking:
         raise ConfigError(f"{named} lacks {', '.join(lacking)}, which every {family} has to have")
     if not is_dataclass(cls):
@@ -104,7 +106,7 @@ def _check_default(field: str, key: Key, inner: str | None) -> None:
             raise ConfigError(f"{field} has a default that it may not have: {error.errors()[0]['msg']}") from None
         return
     if missing(inner, type(key.default)):
-        raise ConfigError(f"{field} has a default that is not {_a(inner)}")
+        raise ConfigError(f"{field} has a default that is not {with_article(inner)}")
     check_class(inner, type(key.default))
 
 
@@ -173,7 +175,7 @@ def recipe_named(text: str) -> Recipe:
         made = Recipe(text, "", made)
     if not (isinstance(made, Recipe) and isinstance(made.row, Algorithm)):
         raise ConfigError(
-            f"recipe '{text}' is {_a(type(made).__name__)}, expected a `psopt.recipes.Recipe` or a "
+            f"recipe '{text}' is {with_article(type(made).__name__)}, expected a `psopt.recipes.Recipe` or a "
             "`psopt.algorithm.Algorithm`"
         )
     for family in ROW:
@@ -185,7 +187,9 @@ def check_part(family: str, part: Any, where: str) -> None:
     """Raises `ConfigError` unless a part that was made in Python is one of that family, with all parts within."""
     if isinstance(part, type) or missing(family, type(part)):
         found = part.__name__ if isinstance(part, type) else type(part).__name__
-        raise ConfigError(f"{where}: `{family}` is {found}{' itself' * isinstance(part, type)}, expected {_a(family)}")
+        raise ConfigError(
+            f"{where}: `{family}` is {found}{' itself' * isinstance(part, type)}, expected {with_article(family)}"
+        )
     check_class(family, type(part))
     for entry in fields(part):
         inner = nested(type(part), entry.name)
@@ -209,6 +213,8 @@ def imported(text: str, what: str) -> Any:
         raise ConfigError(f"found the text '{short(text, 60)}', expected the form {OWN_CLASS_FORM}")
     try:
         return problems.found(text, what)
+    except problems.NoSuchModule:
+        raise
     except (ConfigError, IncompatibleParts) as error:
         said = str(error)
         raise ConfigError(said if said.startswith(f"{what} {text!r}") else f"{what} '{text}': {said}") from error
@@ -236,5 +242,6 @@ def _type_name(annotation: Any) -> str:
     return annotation.__name__ if plain else str(annotation)
 
 
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+def with_article(noun: str) -> str:
+    """``a trigger``, ``an update``, ``a step size``."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun.replace('_', ' ')}"

@@ -217,8 +217,9 @@ def iterates(part: Any, aggregates: np.ndarray, reuse: bool, cut: int = 0) -> li
         demand(theta is same and np.isfinite(theta).all(), f"step {k + 1}: theta is not finite")
         demand_same(aggregate, given, f"step {k + 1}: the update wrote into the aggregate")
         change = theta.astype(np.float64) - before
-        exact, within = float(change @ change), 1e-6 if dtype == np.float32 else 1e-12
-        near = abs(moved - exact) <= within * max(exact, abs(moved))
+        exact, eps = float(change @ change), float(np.finfo(dtype).eps)
+        rounding = eps * float(np.linalg.norm(before)) * math.sqrt(exact)  # of what was added, as theta took it up
+        near = abs(moved - exact) <= 4 * rounding + 10 * eps * max(exact, abs(moved))
         demand(near, f"step {k + 1}: it returned {moved!r}, but ||theta^(k+1) - theta^k||^2 is {exact!r}")
         found.append(theta.copy())
         room.fill(math.nan)

@@ -57,6 +57,10 @@ PROBLEMS: dict[str, Entry] = {
 }
 
 
+class NoSuchModule(ConfigError):
+    """There is no module of the name that was given."""
+
+
 def build(kind: Any, shard: "Table", share: "Share", dtype: str, options: Mapping[str, Any]) -> "Problem":
     """The problem of one worker.
 
@@ -135,7 +139,7 @@ def found(text: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         # Only the named module itself; one that it imports in vain is the user's traceback to see.
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise ConfigError(
+            raise NoSuchModule(
                 f"{what} {text!r}: there is no module {error.name!r}, neither installed nor in {here}"
             ) from None
         raise

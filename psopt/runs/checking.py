@@ -98,6 +98,7 @@ def _of_config(path: Path, given: Sequence[str]) -> Iterator[tuple[str, Iterator
     if own.is_own(config.recipe):
         theirs.append((f"{config.recipe}, a recipe", iter([_reads_back({"recipe": config.recipe})])))
     if own.is_own(config.problem.kind):
+        own.imported(config.problem.kind, "problem")
         theirs.append((f"{config.problem.kind}, a problem, on the shard of worker 0", _of_problem(config)))
     if not theirs:
         print(f"{path}: names no part, recipe or problem of your own")
@@ -117,7 +118,7 @@ def _of_row(row: Algorithm) -> Iterator[tuple[str, Iterator[Verdict]]]:
 
 def _titled(family: str, part: Any) -> str:
     values = ", ".join(f"{entry.name} {_short(getattr(part, entry.name))}" for entry in fields(part))
-    return f"{kind_of(family, part)}, a {family}" + f" ({values})" * bool(values)
+    return f"{kind_of(family, part)}, {own.with_article(family)}" + f" ({values})" * bool(values)
 
 
 def _short(value: Any) -> str:

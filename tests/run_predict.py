@@ -89,20 +89,27 @@ def large(rounds: int) -> list[Case]:
 
 @dataclass(frozen=True)
 class Stage:
-    """A network, and the runs that are made on so many of its hosts."""
+    """A network, and the runs that are made on so many of its hosts.
+
+    ``apart``: each in a job of its own, for TCP remembers what earlier ones have sent; that is no matter where messages
+    are small, and the jobs take their time.
+    """
 
     megabit: float
     latency_ms: float
     hosts: int
     cases: Sequence[Case]
     repeats: int = 3
+    apart: bool = True
 
 
 STAGES = (
-    Stage(10, 20, 10, [*small(10), *middle(5)]),
-    Stage(100, 5, 10, [*small(20), *middle(10), *large(10)]),
+    Stage(10, 20, 10, small(10), apart=False),
+    Stage(10, 20, 10, middle(5)),
+    Stage(100, 5, 10, small(20), apart=False),
+    Stage(100, 5, 10, [*middle(10), *large(10)]),
     # Ten hosts that look for messages every tenth of a millisecond are more than two cores can serve: five for nine.
-    Stage(200, 1, 6, small(60)),
+    Stage(200, 1, 6, small(60), apart=False),
     Stage(200, 1, 10, [*middle(20), *large(20)]),
 )
 
@@ -147,8 +154,12 @@ def compare(stage: Stage, folder: Path) -> tuple[list[Compared], str]:
     predicted = [predict(recorded(place), as_described, stage.hosts).wall_s for place in places]
     configs = [str(place.with_suffix(".yaml")) for place in places]
     with emulated(stage.hosts, stage.megabit, stage.latency_ms) as network:
-        arguments = [str(HERE / "job.py"), str(stage.megabit), str(stage.repeats), *configs]
-        first, *runs = told(network.run(stage.hosts, arguments, JOB_S))
+        job = [str(HERE / "job.py")]
+        together = [] if stage.apart else configs
+        said = network.run(stage.hosts, [*job, str(stage.megabit), str(stage.repeats), *together], JOB_S)
+        for config in configs * stage.repeats if stage.apart else []:
+            said += network.run(stage.hosts, [*job, "0", "1", config], JOB_S)
+    first, *runs = told(said)
     found = []
     for case, place, config, seconds in zip(stage.cases, places, configs, predicted, strict=True):
         own = [run for run in runs if run["config"] == config]

@@ -5,6 +5,7 @@ are facts of these, or were measured once on a network of another kind; none was
 """
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from psopt.views.cables import Cables, Passed
 from psopt.views.network import ENVELOPE, SEGMENT, Network, wire_nbytes
 
 EAGER_NBYTES = 65536 - 48
-"""Open MPI sends more than this only once the receiver has said that it is ready: a round trip more."""
+"""Open MPI announces what is longer than this, and sends it once the receiver says that it is ready: a round trip."""
+
+ANNOUNCEMENT_NBYTES = 48
 
 LINEAR_RANKS = 4
 """Up to so many ranks Open MPI's broadcast is a message to each, beyond it a binomial tree."""
@@ -38,10 +41,13 @@ the window grows by a twentieth of what was sent, from at least the first of the
 LOOK_S = 50e-6
 """What a look for messages takes beside the pause before it, and what the end of a sleep adds."""
 
+TURNS = 8
+"""When in a pause a message comes is drawn, alike in every so many questions."""
+
 SINGLE_LOOKS, COLLECTIVE_LOOKS, OTHER_CHANNEL_LOOKS = 1.5, 2.0, 1.5
-"""Looks from a message's arrival to the moment a rank acts on it: half a pause until MPI sees it, and one more until
-MPI says so, or somewhat more until it has passed on its part of a collective; ``tests/netlab/calibrate.py`` measures
-both. A worker looks at the channel that its last message did not come by every fourth time.
+"""Looks from a message's arrival to the moment a rank acts on it, in the mean: half a pause until MPI sees it, and one
+more until MPI says so, or somewhat more until it has passed on its part of a collective; both were measured
+(``tests/netlab/calibrate.py``). A worker looks at the channel that its last message did not come by every fourth time.
 """
 
 FRAME_NBYTES = wire_nbytes(SEGMENT - ENVELOPE)
@@ -133,6 +139,8 @@ class Conversation:
     _by_collective: dict[int, bool] = field(default_factory=lambda: defaultdict(lambda: True))
     _windows: dict[tuple[int, int], tuple[float, float, float]] = field(default_factory=dict)
     _known: dict[tuple, _Outcome] = field(default_factory=dict)
+    _asked: int = 0
+    _draws: random.Random = field(default_factory=random.Random)
 
     def pass_time(self, seconds: float) -> None:
         """The server is busy with itself."""
@@ -141,7 +149,9 @@ class Conversation:
     def ask(self, question: Question) -> tuple[float, ...]:
         """Sends a question and waits for all answers; returns the seconds of each of `KINDS`, which add up."""
         self._since[SERVER] = self.now
-        likeness = self._likeness(question)
+        turn = self._asked = (self._asked + 1) % TURNS
+        self._draws.seed(turn)
+        likeness = (turn, *self._likeness(question))
         outcome = self._known.get(likeness)
         if outcome is None:
             outcome = self._known[likeness] = self._played(question)
@@ -182,19 +192,20 @@ class Conversation:
         return question, waited, windows
 
     def reaction(self, rank: int, moment: Moment, looks: float) -> Moment:
-        """When a rank that waits acts on what has come at that moment."""
+        """When a rank that waits acts on what has come at that moment, with so many looks in the mean."""
         quiet_s = max(0.0, moment.time - self._since[rank])
         pause = pause_s(quiet_s)
-        return moment.later(looks * (pause + LOOK_S) if pause else 0.0, WAITING)
+        drawn = looks + self._draws.random() - 0.5
+        return moment.later(drawn * (pause + LOOK_S) if pause else 0.0, WAITING)
 
     def waits_from(self, rank: int, time: float) -> None:
         self._since[rank] = max(self._since[rank], time)
 
-    def single_looks(self, rank: int, collective: bool) -> float:
-        """Looks until a rank acts on a message that came by one of its two channels."""
+    def came_by_other(self, rank: int, collective: bool) -> bool:
+        """Whether a rank's message came by the other of its two channels than the last one; notes which it was."""
         other = self._by_collective[rank] != collective
         self._by_collective[rank] = collective
-        return (COLLECTIVE_LOOKS if collective else SINGLE_LOOKS) + OTHER_CHANNEL_LOOKS * other
+        return other
 
     def window(self, source: int, target: int, time: float) -> float:
         """How many bytes may be on the way from one host to another at that time, unconfirmed."""
@@ -262,11 +273,13 @@ class _Exchange:
             if held is not None:
                 self._part_arrived(rank, number + 1, held)
             return
-        looks = self.hosts.single_looks(rank, True) - COLLECTIVE_LOOKS  # passing on was done at any look
-        self._work_on(rank, self.hosts.reaction(rank, moment, looks))
+        if self.hosts.came_by_other(rank, True):  # passing on was done at any look
+            moment = self.hosts.reaction(rank, moment, OTHER_CHANNEL_LOOKS)
+        self._work_on(rank, moment)
 
     def _asked(self, rank: int, moment: Moment) -> None:
-        self._work_on(rank, self.hosts.reaction(rank, moment, self.hosts.single_looks(rank, False)))
+        looks = SINGLE_LOOKS + OTHER_CHANNEL_LOOKS * self.hosts.came_by_other(rank, False)
+        self._work_on(rank, self.hosts.reaction(rank, moment, looks))
 
     def _work_on(self, rank: int, moment: Moment) -> None:
         """The rank's workers compute one after the other, and each answer leaves at once."""
@@ -305,11 +318,9 @@ class _Exchange:
             if free > ready.time:
                 ready = ready.later(free - ready.time, WAITING)
             told = self.hosts.reaction(source, ready, SINGLE_LOOKS)
-            self._when(
-                told, lambda: (self._ship(source, target, nbytes - EAGER_NBYTES, kind, told, arrived), left(told))
-            )
+            self._when(told, lambda: (self._ship(source, target, nbytes, kind, told, arrived), left(told)))
 
-        self._ship(source, target, EAGER_NBYTES, kind, moment, announced)
+        self._ship(source, target, ANNOUNCEMENT_NBYTES, kind, moment, announced)
 
     def _ship(
         self, source: int, target: int, nbytes: int, kind: int, moment: Moment, arrived: Callable[[Moment], None]

@@ -1,7 +1,7 @@
-"""What `tests/run_predict.py` starts on an emulated network: ``mpiexec -n R python job.py REPEATS CONFIG...``.
+"""What `tests/run_predict.py` starts on an emulated network: ``mpiexec -n R python job.py MEGABIT REPEATS CONFIG...``.
 
-First it measures the network itself, by plain TCP between the first two hosts, with nothing of MPI or psopt in between;
-then it makes the runs in turns. Rank 0 prints a JSON line for each measurement.
+First, unless MEGABIT is 0, it measures the network, by plain TCP between the first two hosts, with nothing of MPI
+or psopt in between; then it makes the runs in turns. Rank 0 prints a JSON line for each measurement.
 """
 
 import json
@@ -67,7 +67,8 @@ def _received(there: socket.socket, nbytes: int) -> None:
 def main(megabit: str, repeats: str, *configs: str) -> None:
     abort_on_exception()
     link = Link()
-    measure_network(link, float(megabit))
+    if float(megabit):
+        measure_network(link, float(megabit))
     for _ in range(int(repeats)):
         for path in configs:
             done = run(Plan(load(path), quiet=True, warns=False), link)

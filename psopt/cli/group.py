@@ -39,7 +39,10 @@ def cli() -> None:
       psopt sweep configs/lag_wk.yaml ...  a run for each combination of values, and one table
       psopt submit configs/lag_wk.yaml     a run as a job on a Slurm cluster
       psopt validate configs/lag_wk.yaml   what is wrong with a config, all of it at once
+      psopt report DIR...                  runs side by side: curves, costs, who spoke when
+      psopt watch DIR...                   how runs are getting on
       psopt list                           the recipes, parts, data sets and problems there are
+      psopt docs                           the manual
       psopt doctor                         whether MPI works here
 
     Exit codes: 0 success, 1 failure, 2 wrong input, 75 warned of its end (SIGUSR1) and to be started again, 130

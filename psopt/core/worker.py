@@ -15,7 +15,7 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
 from psopt.core.state import Tree, restored
-from psopt.errors import NotFinite, ProtocolError
+from psopt.errors import IncompatibleParts, NotFinite, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.work import Setting
 from psopt.problems.base import Problem
@@ -192,6 +192,11 @@ class Worker:
 
     def replay(self, theta: np.ndarray, out: np.ndarray) -> None:
         """The contribution of the same samples at another theta, into ``out``, shape (dim,)."""
+        if not self._work.replays:
+            raise IncompatibleParts(
+                f"trigger `{self.algorithm.name('trigger')}` cannot be used with work `{self.algorithm.name('work')}` "
+                "that keeps its moments, because it asks for the round from another iterate: set `moments: reset`"
+            )
         self._gradients += self._work.replay(self._work_state, theta, out)
         if not all_finite(out):
             self._diverged(out)

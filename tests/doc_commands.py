@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "psopt" / "docs"
-FIRST = ("quickstart", "running", "data", "report", "predict", "python", "algorithms", "faults", "cluster")
+FIRST = ("quickstart", "running", "data", "report", "explain", "predict", "python", "algorithms", "faults", "cluster")
 PAGES = [
     ROOT / "README.md",
     *sorted(DOCS.glob("*.md"), key=lambda page: FIRST.index(page.stem) if page.stem in FIRST else len(FIRST)),
@@ -122,7 +122,7 @@ def distinct(pages: list[Path]) -> dict[str, list[Shown]]:
 # Output --------------------------------------------------------------------------------------------------------------
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-CLOCK = re.compile(r"\b\d+(?:\.\d+)? s\b|\d{8}-\d{6}")
+CLOCK = re.compile(r"\b\d+(?:\.\d+)? s\b|\d{8}-\d{6}|(?<=server on )\d+(?= ranks)")  # and the cores of a machine
 TOLERANCE = 0.15
 
 
@@ -137,7 +137,7 @@ def missing(shown: Shown, printed: str) -> list[str]:
 
 
 def _plain(line: str, table: bool) -> str:
-    """One space between words, no rules of boxes, no clock."""
+    """One space between words, no rules of boxes, nothing that is of one moment or machine."""
     line = " ".join(re.sub("[│┃━┏┓┡┩┳╇└┘┴─]", " ", CLOCK.sub("T", line)).split())
     return re.sub(r"\d+\.\d+$", "T", line) if table else line
 

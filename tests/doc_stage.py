@@ -102,7 +102,12 @@ class Stage:
 
 
 def _names(command: str, name: str) -> bool:
-    return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", command) is not None
+    """Whether the command names this folder or file, something in it, or a folder that it lies in, but for `runs`."""
+    return any(
+        re.search(rf"(?<![\w./-]){re.escape(str(place))}(?![\w-])" + "(?!/)" * up, command)
+        for up, place in enumerate((Path(name), *Path(name).parents))
+        if str(place) not in (".", "runs")
+    )
 
 
 def _words(command: str) -> tuple[list[str], str | None]:
@@ -130,7 +135,7 @@ def environment(folder: Path) -> dict[str, str]:
 def furnish(folder: Path, root: Path) -> None:
     """What lies in a checkout, as far as commands name it."""
     shutil.copytree(root / "configs", folder / "configs")
-    for name in ("slurm", "tests", "psopt", "setup.cfg", "pyproject.toml", "Makefile"):
+    for name in ("slurm", "tests", ".ci", "setup.cfg", "pyproject.toml", "Makefile"):
         (folder / name).symlink_to(root / name)
     (folder / ".venv").symlink_to(sys.prefix)
 

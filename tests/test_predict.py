@@ -26,6 +26,7 @@ from psopt.views.conversation import (
     TURNS,
     Conversation,
     Question,
+    _Window,
     children,
     dealt,
     pause_s,
@@ -203,7 +204,7 @@ def test_what_is_long_is_announced_first():
     hops = []
     for nbytes in (EAGER_NBYTES, EAGER_NBYTES + 1):
         hosts = Conversation(Network(1e12, QUIET, "wide"), 2)
-        hosts.note_window(0, 1, 0.0, 1e9, 0.0)  # the connection is warm
+        hosts.note_window(0, 1, _Window(0.0, 1e9, 0.0))  # the connection is warm
         hops.append(round(asked(hosts, nbytes, [HEADER])["latency"] / QUIET))
     assert hops == [2, 4]
 
@@ -374,6 +375,6 @@ def test_against_the_clock(tmp_path):
     lacks = lacking()
     if lacks:
         pytest.skip(lacks)
-    stage = Stage(100, 5, 4, [Case("lag-ps", 50, 0.05, 12, every=2), Case("gd", 7850, 5e-4, 6)], apart=False)
+    stage = Stage(100, 5, 4, [Case("lag-ps", 50, 0.05, 8, every=2), Case("gd", 7850, 5e-4, 4)], apart=False)
     found, _ = compare(stage, tmp_path)
     assert [one.case.recipe for one in found if abs(one.error) > WORST] == [], found

@@ -35,7 +35,8 @@ the last round trip, in which a connection does not fill it.
 CAREFUL_WINDOW, CAREFUL_GROWTH = 18 * SEGMENT, 1 / 20
 LATE, LEAST_LATE_S, MOST_LATE_S = 1 / 8, 4e-3, 16e-3
 """Once confirmations are late, by an eighth of a round trip within these bounds, because others queue for the cable,
-the window grows by a twentieth of what was sent, from at least the first of these. All as Linux's default, cubic, does.
+the window grows by a twentieth of what is sent, from its present size on or from the first of these. All as Linux's
+default, cubic, does.
 """
 
 LOOK_S = 50e-6
@@ -98,6 +99,18 @@ def children(rank: int, ranks: int) -> tuple[int, ...]:
     return tuple(rank + (1 << r) for r in range(rank.bit_length(), ranks.bit_length()) if rank + (1 << r) < ranks)
 
 
+class _Window(NamedTuple):
+    """TCP's window of a connection: when it was last used, its bytes, the round trip, and where it grows but slowly."""
+
+    used: float
+    size: float
+    round_trip_s: float
+    limit: float = math.inf
+
+
+UNUSED = _Window(0.0, FIRST_WINDOW, 0.0)
+
+
 class _Outcome(NamedTuple):
     """What a question changed; times since it was asked."""
 
@@ -107,7 +120,7 @@ class _Outcome(NamedTuple):
     received: float
     since: dict[int, float]
     by_collective: dict[int, bool]
-    windows: dict[tuple[int, int], tuple[float, float, float]]
+    windows: dict[tuple[int, int], _Window]
 
 
 @dataclass
@@ -137,7 +150,7 @@ class Conversation:
     server_received: float = 0.0
     _since: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     _by_collective: dict[int, bool] = field(default_factory=lambda: defaultdict(lambda: True))
-    _windows: dict[tuple[int, int], tuple[float, float, float]] = field(default_factory=dict)
+    _windows: dict[tuple[int, int], _Window] = field(default_factory=dict)
     _known: dict[tuple, _Outcome] = field(default_factory=dict)
     _asked: int = 0
     _draws: random.Random = field(default_factory=random.Random)
@@ -161,7 +174,7 @@ class Conversation:
         self.server_received += outcome.received
         self._since.update((rank, start + after) for rank, after in outcome.since.items())
         self._by_collective.update(outcome.by_collective)
-        self._windows.update((pair, (start + after, *rest)) for pair, (after, *rest) in outcome.windows.items())
+        self._windows.update((pair, own._replace(used=start + own.used)) for pair, own in outcome.windows.items())
         return outcome.spent
 
     def _played(self, question: Question) -> _Outcome:
@@ -177,7 +190,7 @@ class Conversation:
             self.server_received - received,
             {rank: time - start for rank, time in self._since.items() if since.get(rank) != time},
             dict(self._by_collective),
-            {pair: (own[0] - start, *own[1:]) for pair, own in self._windows.items() if windows.get(pair) != own},
+            {p: own._replace(used=own.used - start) for p, own in self._windows.items() if windows.get(p) != own},
         )
         self.server_sent, self.server_received = sent, received
         return outcome
@@ -207,14 +220,17 @@ class Conversation:
         self._by_collective[rank] = collective
         return other
 
+    def window_of(self, source: int, target: int) -> "_Window":
+        return self._windows.get((source, target), UNUSED)
+
     def window(self, source: int, target: int, time: float) -> float:
         """How many bytes may be on the way from one host to another at that time, unconfirmed."""
-        used, size, round_trip_s = self._windows.get((source, target), (0.0, FIRST_WINDOW, 0.0))
-        halved = (time - used) // (IDLE_S + round_trip_s)
-        return max(FIRST_WINDOW, size / 2.0 ** min(halved, 64))
+        last = self.window_of(source, target)
+        halved = (time - last.used) // (IDLE_S + last.round_trip_s)
+        return max(FIRST_WINDOW, last.size / 2.0 ** min(halved, 64))
 
-    def note_window(self, source: int, target: int, time: float, size: float, round_trip_s: float) -> None:
-        self._windows[source, target] = (time, min(size, LARGEST_WINDOW), round_trip_s)
+    def note_window(self, source: int, target: int, window: "_Window") -> None:
+        self._windows[source, target] = window
 
 
 class _Exchange:
@@ -331,7 +347,7 @@ class _Exchange:
             hosts.server_sent += wire_nbytes(nbytes)
         if target == SERVER:
             hosts.server_received += wire_nbytes(nbytes)
-        window = hosts.window(source, target, moment.time)
+        window, limit = hosts.window(source, target, moment.time), hosts.window_of(source, target).limit
         late_s = min(max(LEAST_LATE_S, 2 * LATE * self._latency_s), MOST_LATE_S)
         unhindered_s = self._latency_s + 2 * FRAME_NBYTES / hosts.network.bytes_per_s
 
@@ -340,14 +356,18 @@ class _Exchange:
             last_part = part == left
 
             def grown(passed: Passed) -> float:
+                nonlocal limit
                 if passed.first - begun.time - unhindered_s > late_s:
-                    return max(CAREFUL_WINDOW, window + CAREFUL_GROWTH * part)
-                return window + part if part > window / 2 else window
+                    limit = min(limit, max(CAREFUL_WINDOW, window))
+                if window >= limit:
+                    return window + CAREFUL_GROWTH * part
+                return min(limit, window + part) if part > window / 2 else window
 
             def through(passed: Passed) -> None:
                 if last_part:
                     round_trip_s = passed.last - begun.time + self._latency_s
-                    hosts.note_window(source, target, passed.sent, grown(passed), round_trip_s)
+                    size = min(grown(passed), LARGEST_WINDOW)
+                    hosts.note_window(source, target, _Window(passed.sent, size, round_trip_s, limit))
                     on_cables_s = passed.last - begun.time - self._latency_s
                     came = begun.later(on_cables_s, kind).later(self._latency_s, LATENCY)
                     self._when(came, lambda: arrived(came))

@@ -14,7 +14,7 @@ from psopt.config import load
 from psopt.runs.experiment import Plan, run
 from psopt.transports.mpi import Link, abort_on_exception
 
-PORT, TRIPS, BULK_NBYTES, BULK_S = 47611, 15, 16, 1.0
+PORT, TRIPS, BULK_S = 47611, 15, 0.5
 SETUP_S = 30.0
 
 

@@ -11,6 +11,7 @@ import re
 import select
 import subprocess
 import sys
+import textwrap
 
 import doc_cases
 import doc_commands
@@ -18,9 +19,10 @@ import doc_data
 import pytest
 from doc_commands import DOCS, PAGES, ROOT
 from doc_stage import CREATES, Stage, furnish
+from ruamel.yaml import YAML
 
 from psopt.cli import pages
-from psopt.config import json_schema
+from psopt.config import json_schema, parse
 from psopt.config.fields import keys_of, options_of
 from psopt.config.model import RunConfig
 from psopt.config.reference import reference
@@ -219,6 +221,26 @@ def test_configs_and_files_that_are_named_exist():
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+YAML_BLOCK = re.compile(r"^( *)```yaml\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def _yaml_blocks():
+    for page in PAGES:
+        named = set(doc_commands.read(page).files.values())
+        for number, match in enumerate(YAML_BLOCK.finditer(page.read_text())):
+            text = textwrap.dedent(match[2])
+            if text not in named and YAML(typ="safe").load(text) is not None:
+                yield pytest.param(text, id=f"{page.stem}-{number}")
+
+
+@pytest.mark.parametrize("text", list(_yaml_blocks()))
+def test_pieces_of_configs_are_valid(text):
+    """Together with the least that a config needs; parts of an algorithm stand within it."""
+    keys = YAML(typ="safe").load(text)
+    least = {"workers": 9, "problem": "logistic", "data": "lag-logistic"}
+    parse({**least, **keys} if keys.keys() <= keys_of(RunConfig).keys() else {**least, "algorithm": keys})
+
+
 # Troubleshooting ------------------------------------------------------------------------------------------------------
 
 OTHERS = "'s words)"
@@ -333,6 +355,16 @@ def test_a_page_is_markdown_in_a_pipe_and_a_mistake_is_exit_code_2():
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.count("\n") == 1
     assert psopt("docs", "--path", "faults").stdout.strip() == str(DOCS / "faults.md")
+
+
+@pytest.mark.parametrize("words", [("docs", "config"), ("schema",)])
+def test_who_reads_may_stop(words):
+    command = [sys.executable, "-m", "psopt", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shower:
+        shower.stdout.read(10)
+        shower.stdout.close()
+        said = shower.stderr.read()
+    assert (shower.returncode, said) == (0, b"")
 
 
 def test_a_page_is_typeset_in_a_terminal(tmp_path):

@@ -245,9 +245,10 @@ def schema() -> int:
     """
     import json
 
+    from psopt.cli import pages
     from psopt.config import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    pages.put(json.dumps(json_schema(), indent=2) + "\n")
     return 0
 
 

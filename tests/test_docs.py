@@ -322,6 +322,23 @@ def test_pages_are_found_by_topic_section_and_key():
     assert [pages.page_of(name)[:3] for name in RECIPES] == ["## "] * len(RECIPES)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_its_section_in_one_form(recipe):
+    text = pages.page_of(f"algorithms#{recipe}")
+    at = [text.find(mark) for mark in ("\n* **Constants.** ", "\n* **Use ", "\n* **Not** ")]
+    assert at == sorted(at)
+    assert at[0] > 0
+    source = pages.page_of(
+        "algorithms#full-gradients" if "Full gradients" in _chapter(recipe) else f"algorithms#{recipe}"
+    )
+    assert re.search(r"^(\* \*\*Source\.\*\*|Source of these five:) ", source, re.MULTILINE)
+
+
+def _chapter(recipe):
+    text = pages.page_of("algorithms")
+    return re.findall(r"^# .*$", text[: text.index(pages.page_of(f"algorithms#{recipe}"))], re.MULTILINE)[-1]
+
+
 def test_what_is_fenced_is_no_heading():
     sections = dict(pages._sections("# A\n```sh\n# no heading\n```\nx\n## B: c\ny\n# D\nz\n"))
     assert sections == {

@@ -22,7 +22,7 @@ from psopt.runs.folder import Held
 from psopt.runs.grid import axes_of, check_folders, points_of
 from psopt.runs.progress import closing_table
 from psopt.runs.writing import writing
-from psopt.views.queue import JOB
+from psopt.views.watching.queue import JOB
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.5, 15.0
 SCRIPT, COLLECT = "job.sh", "collect.sh"

@@ -19,12 +19,13 @@ from psopt.runs.experiment import Plan, simulate
 from psopt.runs.occupancy import occupied
 from psopt.runs.shard_smoothness import worker_smoothness
 from psopt.runs.trace import packed
-from psopt.views.comparing import differences, groups_of, key_text, value_text
-from psopt.views.concerns import concerns_of, longest_silence
-from psopt.views.costs import baseline_of, paid, ratio, read_targets, targets_of
-from psopt.views.curves import FEW, draw, panel_of, thinned
-from psopt.views.drawing import new_figure, style
-from psopt.views.measures import (
+from psopt.views.reading import CUT_OFF, RUNNING, find_runs, read_run
+from psopt.views.reporting.comparing import differences, groups_of, key_text, value_text
+from psopt.views.reporting.concerns import concerns_of, longest_silence
+from psopt.views.reporting.costs import baseline_of, paid, ratio, read_targets, targets_of
+from psopt.views.reporting.curves import FEW, draw, panel_of, thinned
+from psopt.views.reporting.drawing import new_figure, style
+from psopt.views.reporting.measures import (
     ACCURACY,
     COSTS,
     GAP,
@@ -35,9 +36,8 @@ from psopt.views.measures import (
     size_text,
     tiny_text,
 )
-from psopt.views.raster import COLUMNS, ROWS, Smoothness, binned, picture, raster_of
-from psopt.views.reading import CUT_OFF, RUNNING, find_runs, read_run
-from psopt.views.report import report
+from psopt.views.reporting.raster import COLUMNS, ROWS, Smoothness, binned, picture, raster_of
+from psopt.views.reporting.report import report
 
 STEP = {"payload_bytes_up": 10, "payload_bytes_down": 30, "control_bytes_up": 2, "control_bytes_down": 3}
 STEP |= {"evaluation_bytes_up": 100, "evaluation_bytes_down": 200}
@@ -653,7 +653,7 @@ def test_without_the_extra_a_sentence_says_what_to_install(tmp_path, missing):
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
-from psopt.views.report import report
+from psopt.views.reporting.report import report
 from psopt.errors import ConfigError
 from pathlib import Path
 report([Path("run")], Path("t.csv"))

@@ -8,8 +8,8 @@ import pytest
 
 from psopt.config import parse
 from psopt.runs.experiment import Plan, simulate
-from psopt.views.drawing import look
-from psopt.views.report import report
+from psopt.views.reporting.drawing import look
+from psopt.views.reporting.report import report
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 

@@ -14,7 +14,7 @@ from conftest import is_open_mpi
 
 from psopt import launch
 from psopt.runs.folder import load_run
-from psopt.views.queue import submitted
+from psopt.views.watching.queue import submitted
 
 why = slurm_lab.lacking()
 pytestmark = [pytest.mark.mpi, pytest.mark.skipif(why is not None, reason=str(why))]

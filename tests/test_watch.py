@@ -17,10 +17,10 @@ from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.occupancy import occupied
-from psopt.views import following, forecast, watch
-from psopt.views.following import Follower
-from psopt.views.queue import JOB, Entry, Queue, Submitted, submitted
-from psopt.views.standing import State, Watched
+from psopt.views.watching import following, forecast, watch
+from psopt.views.watching.following import Follower
+from psopt.views.watching.queue import JOB, Entry, Queue, Submitted, submitted
+from psopt.views.watching.standing import State, Watched
 
 LOOK_S = 0.05
 
@@ -353,7 +353,7 @@ def test_once_prints_a_table(tmp_path, capsys, monkeypatch):
 
 
 def test_many_runs_give_way_to_those_that_matter(tmp_path):
-    from psopt.views.standing import Standing
+    from psopt.views.watching.standing import Standing
 
     ended = [Standing(f"run-{i}", state=State.ENDED) for i in range(30)]
     failed = Standing("the-one", state=State.FAILED, note="why")

@@ -45,7 +45,7 @@ def watch(folders: tuple[Path, ...], interval: float, once: bool) -> int:
     Ends when all runs have ended: 0 if all came to their end, else 1. With --once it is 1 if one failed or was cut off
     so far. Without a terminal it prints a line when something changes.
     """
-    from psopt.views.watch import watch as look
+    from psopt.views.watching.watch import watch as look
 
     return look(folders, interval, once)
 
@@ -146,7 +146,7 @@ def report(
     A page, picture or table that an earlier report wrote is written over; any other file is left alone. Needs the extra
     `report` (pip install 'psopt[report]'); csv does without.
     """
-    from psopt.views.report import report as write
+    from psopt.views.reporting.report import report as write
 
     made, runs = write(folders, out, lead, form, baseline, targets)
     print(f"{made}: {runs} run{'s' * (runs != 1)}")

@@ -7,13 +7,13 @@ from typing import Any
 import psopt
 from psopt.config.sentences import short
 from psopt.errors import ConfigError
-from psopt.views import budgets, curves, raster
-from psopt.views.comparing import Group, differences, key_text, value_text
-from psopt.views.concerns import Concern, concerns_of, ending
-from psopt.views.costs import Paid, paid, ratio
-from psopt.views.drawing import MARK, NEEDS_EXTRA, look, style, swatch
-from psopt.views.measures import COSTS, Cost, Measure, has
-from psopt.views.raster import Smoothness, raster_of
+from psopt.views.reporting import budgets, curves, raster
+from psopt.views.reporting.comparing import Group, differences, key_text, value_text
+from psopt.views.reporting.concerns import Concern, concerns_of, ending
+from psopt.views.reporting.costs import Paid, paid, ratio
+from psopt.views.reporting.drawing import MARK, NEEDS_EXTRA, look, style, swatch
+from psopt.views.reporting.measures import COSTS, Cost, Measure, has
+from psopt.views.reporting.raster import Smoothness, raster_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RASTERS = 60

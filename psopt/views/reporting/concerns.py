@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from psopt.config.sentences import short
-from psopt.views.comparing import Group, flat
-from psopt.views.measures import ACCURACY, GAP, OBJECTIVE, has, tiny_text
 from psopt.views.reading import CUT_OFF, RUNNING, Seen
+from psopt.views.reporting.comparing import Group, flat
+from psopt.views.reporting.measures import ACCURACY, GAP, OBJECTIVE, has, tiny_text
 
 FEWEST_ROUNDS = 20
 """Rounds that a run must have before a worker that never spoke is a finding."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psopt.errors import ConfigError
-from psopt.views.comparing import Group
-from psopt.views.drawing import INK, QUIET, inline, new_figure, place, set_scale, style
-from psopt.views.measures import count_text, is_wide, plain, short_count, tiny_text
 from psopt.views.reading import Seen
+from psopt.views.reporting.comparing import Group
+from psopt.views.reporting.drawing import INK, QUIET, inline, new_figure, place, set_scale, style
+from psopt.views.reporting.measures import count_text, is_wide, plain, short_count, tiny_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

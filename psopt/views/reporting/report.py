@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
-from psopt.views import figures, long_table, page
-from psopt.views.comparing import groups_of
-from psopt.views.concerns import Concern
-from psopt.views.costs import baseline_of, read_targets, targets_of
-from psopt.views.measures import COSTS, measures_of
 from psopt.views.reading import Seen, find_runs, read_run, table_rows
-from psopt.views.writing_out import check_writable, settled, write
+from psopt.views.reporting import figures, long_table, page
+from psopt.views.reporting.comparing import groups_of
+from psopt.views.reporting.concerns import Concern
+from psopt.views.reporting.costs import baseline_of, read_targets, targets_of
+from psopt.views.reporting.measures import COSTS, measures_of
+from psopt.views.reporting.writing_out import check_writable, settled, write
 
 LEADS = tuple(COSTS)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from psopt.config.sentences import nearest
 from psopt.errors import ConfigError
-from psopt.views.comparing import Group
-from psopt.views.measures import ACCURACY, COSTS, GAP, Measure, has, points_of
+from psopt.views.reporting.comparing import Group
+from psopt.views.reporting.measures import ACCURACY, COSTS, GAP, Measure, has, points_of
 
 BASELINES = ("gd", "sgd")
 """The recipes that the others are measured by, where the report has one of them."""

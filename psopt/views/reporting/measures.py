@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from psopt.views.comparing import Group
+from psopt.views.reporting.comparing import Group
 
 Columns = dict[str, np.ndarray]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psopt.views.comparing import Group
-from psopt.views.drawing import TICKS, inline, look, new_figure, place, set_scale, style
-from psopt.views.measures import ACCURACY, GAP, Cost, Measure, has, is_wide, points_of
+from psopt.views.reporting.comparing import Group
+from psopt.views.reporting.drawing import TICKS, inline, look, new_figure, place, set_scale, style
+from psopt.views.reporting.measures import ACCURACY, GAP, Cost, Measure, has, is_wide, points_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from psopt.errors import ConfigError
-from psopt.views.measures import short_count, size_text, tiny_text
+from psopt.views.reporting.measures import short_count, size_text, tiny_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

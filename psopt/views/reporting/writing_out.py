@@ -6,8 +6,8 @@ from pathlib import Path
 from psopt.errors import ConfigError
 from psopt.runs.folder import FILES
 from psopt.runs.writing import writing
-from psopt.views.drawing import MARK
-from psopt.views.long_table import FIRST
+from psopt.views.reporting.drawing import MARK
+from psopt.views.reporting.long_table import FIRST
 
 FORMATS = ("html", "png", "svg", "csv")
 HEAD_NBYTES = 4096

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from psopt.views.comparing import Group
-from psopt.views.measures import seconds_text, size_text
+from psopt.views.reporting.comparing import Group
+from psopt.views.reporting.measures import seconds_text, size_text
 
 
 @dataclass(frozen=True)

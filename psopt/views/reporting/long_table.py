@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psopt.runs.folder import records
-from psopt.views.comparing import Group
+from psopt.views.reporting.comparing import Group
 
 FIRST = ("run", "folder", "seed")
 """The columns before those of the records."""

@@ -12,9 +12,9 @@ from typing import Any
 from psopt.errors import ConfigError
 from psopt.runs.frames import ASIDE, holds_run, runs_in
 from psopt.runs.progress import clock, size
-from psopt.views.forecast import spark
-from psopt.views.queue import Queue, submitted
-from psopt.views.standing import Standing, State, Watched
+from psopt.views.watching.forecast import spark
+from psopt.views.watching.queue import Queue, submitted
+from psopt.views.watching.standing import Standing, State, Watched
 
 INTERRUPTED = 130
 PLAIN_EVERY_S = 10.0

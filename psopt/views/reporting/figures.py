@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 from psopt.errors import ConfigError
-from psopt.views import curves, raster
-from psopt.views.comparing import Group
-from psopt.views.drawing import legend, new_figure, place, png_of, style, svg_of
-from psopt.views.measures import Cost, Measure
-from psopt.views.raster import Smoothness, raster_of
+from psopt.views.reporting import curves, raster
+from psopt.views.reporting.comparing import Group
+from psopt.views.reporting.drawing import legend, new_figure, place, png_of, style, svg_of
+from psopt.views.reporting.measures import Cost, Measure
+from psopt.views.reporting.raster import Smoothness, raster_of
 
 WIDTH, CURVES, MARGIN = 900, 380, 20
 LINE = 16

@@ -1,0 +1,1 @@
+"""`psopt report`: runs side by side, as a page, as pictures, or as a table."""

@@ -1,0 +1,1 @@
+"""`psopt watch`: how runs are getting on, from another shell."""

@@ -1,6 +1,7 @@
 """What the source itself must look like: one file knows MPI, no room knows an algorithm, imports point one way."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def tree(path):
     return ast.parse(path.read_text(), str(path))
 

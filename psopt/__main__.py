@@ -5,6 +5,7 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import os
+import select
 import sys
 import time
 import traceback
@@ -46,7 +47,9 @@ def guarded() -> int:
         from psopt.cli import cli
 
         try:
-            return cli.main(standalone_mode=False, prog_name="psopt") or 0
+            code = cli.main(standalone_mode=False, prog_name="psopt") or 0
+            sys.stdout.flush()
+            return code
         except click.ClickException as error:
             if first:
                 error.show()
@@ -63,12 +66,28 @@ def guarded() -> int:
         if first or alone:
             print(error, file=sys.stderr, flush=True)
         return _end_job(code) if alone else code
+    except (BrokenPipeError, SystemExit):  # click makes the second of the first
+        if _in_a_job() or not _nobody_reads():
+            traceback.print_exc()
+            return _end_job(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        return 0  # whoever reads has seen enough, as `head` does
     except KeyboardInterrupt:
         print("psopt: interrupted", file=sys.stderr, flush=True)
         return _end_job(130)
     except BaseException:  # noqa: BLE001  (the guard is for everything)
         traceback.print_exc()
         return _end_job(1)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that nobody reads any longer."""
+    try:
+        found = select.poll()
+        found.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in found.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _in_a_job() -> bool:

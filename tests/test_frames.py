@@ -183,3 +183,16 @@ def test_wrong_exports_are_one_sentence(tmp_path):
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(ConfigError, match="there is no folder nowhere"):
         exported("nowhere")
+
+
+@pytest.mark.parametrize("command", [["export", "FOLDER"], ["explain", "FOLDER"], ["docs", "algorithms"], ["list"]])
+def test_a_reader_that_has_seen_enough(tmp_path, command):
+    """As `| head` is: no word, and no failure."""
+    run(tmp_path / "run")
+    words = [str(tmp_path / "run") if word == "FOLDER" else word for word in command]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "psopt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    started.stdout.close()
+    said = started.communicate(timeout=60)[1]
+    assert (started.returncode, said) == (0, b"")

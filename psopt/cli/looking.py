@@ -245,10 +245,9 @@ def schema() -> int:
     """
     import json
 
-    from psopt.cli import pages
     from psopt.config import json_schema
 
-    pages.put(json.dumps(json_schema(), indent=2) + "\n")
+    print(json.dumps(json_schema(), indent=2))
     return 0
 
 

@@ -32,15 +32,6 @@ def topics() -> dict[str, str]:
     return {page.stem: _heading(_text(page).splitlines()[0])[1] for page in pages}
 
 
-def put(text: str) -> None:
-    """``text`` on standard output; whoever reads it may stop, as `head` does."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-
-
 def path_of(topic: str) -> Path:
     """The file of a topic."""
     known = topics()
@@ -83,7 +74,7 @@ def _near(name: str, valid: Iterable[str], topic: str = "") -> str:
 def show(markdown: str) -> None:
     """In a terminal typeset and through a pager; else the Markdown as it is."""
     if not sys.stdout.isatty():
-        put(markdown)
+        sys.stdout.write(markdown)
         return
     import click
     from rich.console import Console

@@ -235,8 +235,14 @@ def console() -> Any:
     """For tables on standard output: plain text unless a terminal reads it in the end."""
     from rich.console import Console
 
+    class Guarded(Console):
+        """Leaves a reader that has seen enough to the guard of the command line."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
     width = terminal_width(sys.stdout)
-    return Console(width=width or 120, highlight=False, force_terminal=bool(width), color_system=None)
+    return Guarded(width=width or 120, highlight=False, force_terminal=bool(width), color_system=None)
 
 
 def size(nbytes: int) -> str:

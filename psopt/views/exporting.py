@@ -20,11 +20,7 @@ def export(folders: Sequence[Path], out: Path | None, what: str) -> int:
     for warning in left_out:
         print(f"psopt: {warning.message}", file=sys.stderr)
     if out is None:
-        try:
-            runs.write_csv(what, sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:  # as of `| head`, which has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        runs.write_csv(what, sys.stdout)
         return 0
     partial = out.with_name(f".{out.name}.partial")
     try:

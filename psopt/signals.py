@@ -65,12 +65,14 @@ def pass_on() -> None:
 def answering(first: bool) -> Iterator[None]:
     """Around a run within somebody's own program: signals are heeded as in a command, and afterwards as before.
 
-    ``first``: as on rank 0. Does nothing where the program heeds signals in ways of its own, and outside of its main
-    thread, which alone hears any.
+    ``first``: as on rank 0. Does nothing where the program heeds signals in ways of its own or has set itself an alarm,
+    and outside of its main thread, which alone hears any.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGALRM: signal.SIG_DFL}
-    earlier = {number: signal.getsignal(number) for number in (*usual, WARNING)}
+    usual = dict.fromkeys((signal.SIGTERM, signal.SIGALRM, WARNING), signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler
+    earlier = {number: signal.getsignal(number) for number in usual}
     own = any(earlier[number] not in (handler, signal.SIG_IGN) for number, handler in usual.items())
+    own |= signal.getitimer(signal.ITIMER_REAL)[0] > 0
     if own or None in earlier.values() or threading.current_thread() is not threading.main_thread():
         yield
         return

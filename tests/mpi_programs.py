@@ -51,7 +51,9 @@ def minimize(_):
 
 
 def all_of_the_api(folder):
-    """A user's script: who am I, a mistake that is caught, a run with a folder, the same again, a sweep."""
+    """A user's script: who am I, a mistake that is caught, a run with a folder, the same again, a sweep, and a run that
+    Ctrl-C interrupts, of which every rank hears and which all go on with.
+    """
     import psopt
     from psopt.errors import ConfigError
 
@@ -64,7 +66,13 @@ def all_of_the_api(folder):
     again = psopt.minimize("least-squares", "lag-increasing", **given, out=folder, resume=True)
     sweep = [psopt.minimize("least-squares", "lag-increasing", name, **given) for name in ("gd", "lag-ps")]
     whole = psopt.minimize("least-squares", "lag-increasing", "gd", **given, repeat=2)
-    gaps = [float(each.trace["gap"][-1]) for each in (run, again, *sweep, whole)]
+    asked = [{"kind": "interrupt", "worker": 1, "round": 9}]
+    try:
+        psopt.minimize("least-squares", "lag-increasing", **given, out=f"{folder}-2", faults=asked)
+    except KeyboardInterrupt:
+        said += "; interrupted"
+    on = psopt.minimize("least-squares", "lag-increasing", **given, out=f"{folder}-2", resume=True)
+    gaps = [float(each.trace["gap"][-1]) for each in (run, again, *sweep, whole, on)]
     rows = [len(each.trace["round"]) for each in (run, sweep[1], whole)]
     mpi_jobs.tell([psopt.rank(), psopt.ranks(), said, str(run.folder), run.manifest["ranks"], gaps, rows])
     psopt.minimize("least-squares", "lag-increasing", "lagwk", **given)

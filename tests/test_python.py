@@ -76,10 +76,12 @@ def test_every_rank_gets_the_whole_run_and_mistakes_come_once(tmp_path):
     assert [(rank, ranks) for rank, ranks, *_ in saw] == [(0, 3), (1, 3), (2, 3)], ended
     assert len({json.dumps(rest) for _, _, *rest in saw}) == 1, ended
     _, _, said, folder, ranks, gaps, rows = saw[0]
-    assert said == "minimize: unknown keyword `progres`; did you mean `progress`?"
+    assert said == "minimize: unknown keyword `progres`; did you mean `progress`?; interrupted"
     assert (folder, ranks, rows) == (str(tmp_path / "run"), 3, [31, 31, 31])
     alone = [psopt.minimize("least-squares", "lag-increasing", name, **GIVEN) for name in ("lag-wk", "gd", "lag-ps")]
     assert gaps[:4] == [alone[0].gap, alone[0].gap, alone[1].gap, alone[2].gap]
+    assert gaps[5] == alone[0].gap
+    assert psopt.load_run(f"{folder}-2").manifest["resumed"][0]["round"] >= 9
     assert ended.err.count("psopt: run: lag-wk, 4 workers and the server on 3 ranks") == 1
     # The last call is wrong on all ranks alike: told once, and nobody is aborted.
     assert ended.code != 0
@@ -163,17 +165,26 @@ def test_a_programs_own_handlers_are_left_alone(tmp_path, monkeypatch):
     assert handlers() == before
     assert not signals.asked()
 
+    signal.alarm(60)
+    try:
+        with signals.answering(first=True):
+            assert handlers() == before
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 50
+    finally:
+        signal.alarm(0)
+
     def own(number, frame):
         raise RuntimeError
 
     monkeypatch.setattr(signals, "_wish", signals.Wish())
-    signal.signal(signal.SIGALRM, own)
-    try:
-        mine = handlers()
-        with signals.answering(first=True):
-            assert handlers() == mine
-    finally:
-        signal.signal(signal.SIGALRM, before[-1])
+    for number, usual in zip((signals.WARNING, signal.SIGALRM), before[-2:], strict=True):
+        signal.signal(number, own)
+        try:
+            mine = handlers()
+            with signals.answering(first=True):
+                assert handlers() == mine
+        finally:
+            signal.signal(number, usual)
     thread = threading.Thread(
         target=lambda: psopt.minimize("least-squares", "lag-increasing", **GIVEN, out=tmp_path / "b")
     )

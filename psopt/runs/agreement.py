@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TOLD = (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, Warned)
-KINDS: dict[str, type[PsoptError]] = {kind.__name__: kind for kind in TOLD}
+End = PsoptError | KeyboardInterrupt
+KINDS: dict[str, type[End]] = {kind.__name__: kind for kind in (*TOLD, KeyboardInterrupt)}
 
 
-def together(error: PsoptError) -> PsoptError:
+def together(error: End) -> End:
     """The error, marked as one that every rank raises."""
     error.agreed = True
     return error
@@ -50,7 +51,7 @@ def decided(link: "Link", timeout_s: float, decide: Callable[[], Any]) -> Any:
     return link.share(decision, timeout_s)
 
 
-def told(error: PsoptError) -> list[str]:
+def told(error: End) -> list[str]:
     """An error in a form that crosses ranks."""
     return [type(error).__name__, str(error)]
 

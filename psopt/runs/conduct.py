@@ -91,6 +91,7 @@ class Conductor:
         self._in_full: dict[str, float | None] = {}
         self._recorded_losses = 0
         self._stopped = False
+        self.over = False
 
     @property
     def round(self) -> int:
@@ -153,6 +154,7 @@ class Conductor:
         if not self._stopped:
             self._stopped = True
             self._transport.stop(self.round)
+            self.over = True
 
     def _warn(self, progress: Progress, reason: str) -> None:
         """Says what a person could overlook in a run that ended by a limit."""

@@ -19,10 +19,10 @@ from psopt.config import RunConfig
 from psopt.core.downlink import Replica
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
-from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, PsoptError, Warned
+from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
 from psopt.runs import folder as run_folder
 from psopt.runs import own_code
-from psopt.runs.agreement import agreed, raise_told, together
+from psopt.runs.agreement import End, agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
 from psopt.runs.checkpoint import Checkpoint, Part, digest_of, set_aside
@@ -266,9 +266,10 @@ def _lead(
     value_of: ValueOf,
     part: Part | None,
     faults: Faults,
-) -> Run | PsoptError:
-    """Rank 0's part. The user's own mistakes, a full disk and a warning end the conversation in good order and are
-    returned, not raised; where ranks outlive each other nobody ends the others, so that whatever happens they are told.
+) -> Run | End:
+    """Rank 0's part. The user's own mistakes, a full disk, a warning and an interrupt that the run has heeded end the
+    conversation in good order and are returned, not raised; where ranks outlive each other nobody ends the others, so
+    that whatever happens they are told.
     """
     from psopt.transports.mpi_server import ServerEnd
     from psopt.transports.mpi_surviving import SurvivingServerEnd
@@ -285,7 +286,8 @@ def _lead(
         mistake = isinstance(error, ConfigError | IncompatibleParts | CannotWrite | Warned)
         if mistake or survives:
             conductor.stop()
-        if mistake and not survives:
+        heeded = isinstance(error, KeyboardInterrupt) and conductor.over
+        if (mistake or heeded) and not survives:
             return error
         raise
 
@@ -308,10 +310,10 @@ def _serve(
     (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments)).serve()
 
 
-def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | PsoptError | None) -> Run:
+def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | End | None) -> Run:
     """Rank 0's run, or its error, on every rank."""
     start_s = plan.config.timeouts.start_s
-    if isinstance(outcome, PsoptError):
+    if isinstance(outcome, End):
         link.share([told_error(outcome), None], start_s)
         raise together(outcome)
     if outcome is not None:

@@ -154,6 +154,26 @@ def test_whom_the_server_did_not_ask(folders):
     assert Decisions(folders / "gd").of(9, 1).why == "everyone uploads in every round"
 
 
+def test_whom_the_server_had_to_ask_by_age(tmp_path):
+    """Ages as the selection counts them: who is due is asked whatever the threshold."""
+    most, workers = 3, 3
+    row = {"recipe": "lag-ps", "selection": {"max_age": most}}
+    simulate(Plan(parse(tiny(algorithm=row, stop={"max_rounds": 60})), tmp_path / "run", quiet=True))
+    found, ages, seen = Decisions(tmp_path / "run"), np.zeros(workers, int), []
+    for k in range(2, 61):
+        for m in range(workers):
+            told, due = found.of(k, m), ages[m] > most
+            assert told.asked == (due or told.left > told.right)
+            assert told.at_half == (due or told.left > told.right / 2)
+            assert told.at_double == (due or told.left > told.right * 2)
+            assert told.why == (
+                "asked: due by age" if due else "asked: left > right" if told.asked else "not asked: left <= right"
+            )
+            ages[m] = 1 if told.asked else ages[m] + 1
+            seen.append((due, told.left > told.right))
+    assert {(True, False), (False, True), (False, False)} <= set(seen)
+
+
 def test_a_run_that_was_cut_off_in_a_round(folders, tmp_path):
     for name in ("config.yaml", "uploads.bin"):
         (tmp_path / name).write_bytes((folders / "lag-wk" / name).read_bytes())

@@ -100,9 +100,9 @@ class Decisions:
             right = limit
         else:
             right = 1.0 if compared else None
-        sure = True if uploaded else None  # whatever the threshold
-        forced = limit == -math.inf
-        if forced or not compared or (uploaded and left <= right):
+        due = self._selection_due(k, m)
+        sure = True if uploaded or due else None  # whatever the threshold
+        if limit == -math.inf or due or not compared or (uploaded and left <= right):
             at_half = at_double = sure
         else:
             at_half, at_double = left > right / 2, left > right * 2
@@ -116,8 +116,20 @@ class Decisions:
             age=int(k - 1 - before[-1]) if before.size else None,
             at_half=at_half,
             at_double=at_double,
-            why=self._why(asked, uploaded, left, right, limit),
+            why=self._why(asked, uploaded, due, left, right, limit),
         )
+
+    def _selection_due(self, k: int, m: int) -> bool:
+        """Whether the selection had to ask worker ``m`` by its age: the rounds since it was asked, or, where it was not
+        since the selection began to choose, those since the first that it chose in.
+        """
+        most, start = getattr(self.row.selection, "max_age", None), self.row.start
+        chosen = max(start.forced_rounds, start.silent_rounds)
+        if most is None or k <= chosen:
+            return False
+        asked = np.flatnonzero(self.asked[chosen : k - 1, m])
+        first = k - 1 - chosen
+        return (first - int(asked[-1]) if asked.size else first) > most
 
     def check(self, k: int, m: int) -> None:
         """Raises `ConfigError` unless the run has that round and that worker."""
@@ -127,7 +139,7 @@ class Decisions:
         if not 0 <= m < self.workers:
             raise ConfigError(f"--worker {m}: the run has workers 0 to {self.workers - 1}")
 
-    def _why(self, asked: bool, uploaded: bool, left: float, right: float | None, limit: float) -> str:
+    def _why(self, asked: bool, uploaded: bool, due: bool, left: float, right: float | None, limit: float) -> str:
         row, compared = self.row, right is not None
         selection = row.name("selection")
         if not asked:
@@ -148,7 +160,7 @@ class Decisions:
             return "everyone uploads in every round"
         if not compared:
             return f"asked by selection `{selection}`"
-        return "asked: left > right" if left > right else "asked: due by age"
+        return "asked: due by age" if due else "asked: left > right"
 
 
 def _check(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`psopt predict`: its model against cases that a person can compute, and, where this machine can, the clock."""
 
 import json
+import math
 import random
 import statistics
 from dataclasses import replace
@@ -19,14 +20,12 @@ from psopt.views.cables import Cables
 from psopt.views.conversation import (
     COLLECTIVE_LOOKS,
     EAGER_NBYTES,
-    FIRST_WINDOW,
     KINDS,
     LOOK_S,
     SINGLE_LOOKS,
     TURNS,
     Conversation,
     Question,
-    _Window,
     children,
     dealt,
     pause_s,
@@ -34,6 +33,7 @@ from psopt.views.conversation import (
 from psopt.views.network import Network, parse_latency, parse_networks, parse_rate, wire_nbytes
 from psopt.views.predict import Recorded, Round, check_ranks, predict, recorded
 from psopt.views.predict_shown import short_names
+from psopt.views.windows import CAREFUL_WINDOW, FIRST_WINDOW, Window, grown
 
 HEADER = 48
 FAST = Network(8e9, 20e-6, "fast")  # 1 GB/s
@@ -204,7 +204,7 @@ def test_what_is_long_is_announced_first():
     hops = []
     for nbytes in (EAGER_NBYTES, EAGER_NBYTES + 1):
         hosts = Conversation(Network(1e12, QUIET, "wide"), 2)
-        hosts.note_window(0, 1, _Window(0.0, 1e9, 0.0))  # the connection is warm
+        hosts.note_window(0, 1, Window(0.0, 1e9, 0.0))  # the connection is warm
         hops.append(round(asked(hosts, nbytes, [HEADER])["latency"] / QUIET))
     assert hops == [2, 4]
 
@@ -221,6 +221,15 @@ def test_a_connection_warms_up_and_cools_down():
     assert hops() == 2
     hosts.pass_time(60.0)
     assert hops() == 2 + 2 * 2
+
+
+def test_a_window_that_is_late_grows_slowly():
+    assert grown(FIRST_WINDOW, FIRST_WINDOW, math.inf, False) == (2 * FIRST_WINDOW, math.inf)
+    assert grown(FIRST_WINDOW, FIRST_WINDOW, math.inf, True) == (2 * FIRST_WINDOW, math.inf)  # too small to be judged
+    assert grown(FIRST_WINDOW, 100, math.inf, False) == (FIRST_WINDOW, math.inf)
+    window, limit = grown(2 * FIRST_WINDOW, 2 * FIRST_WINDOW, math.inf, True)
+    assert window == limit == 2 * FIRST_WINDOW + CAREFUL_WINDOW
+    assert grown(window, 20_000, limit, False) == (window + 1000, limit)
 
 
 def made(rounds, workers=4, **changes):

@@ -16,6 +16,7 @@ from psopt.transports.base import SERVER, rank_of
 from psopt.transports.waiting import FIRST_SLEEP_S, LAST_SLEEP_S, SLEEP_SHARE, YIELD_S
 from psopt.views.cables import Cables, Passed
 from psopt.views.network import ENVELOPE, SEGMENT, Network, wire_nbytes
+from psopt.views.windows import UNUSED, Window, grown, lateness_s
 
 EAGER_NBYTES = 65536 - 48
 """Open MPI announces what is longer than this, and sends it once the receiver says that it is ready: a round trip."""
@@ -24,20 +25,6 @@ ANNOUNCEMENT_NBYTES = 48
 
 LINEAR_RANKS = 4
 """Up to so many ranks Open MPI's broadcast is a message to each, beyond it a binomial tree."""
-
-FIRST_WINDOW = 10 * SEGMENT
-LARGEST_WINDOW = 1 << 22
-IDLE_S = 0.2
-"""TCP sends `FIRST_WINDOW` at first and twice as much each round trip; the window halves for each time-out, this and
-the last round trip, in which a connection does not fill it.
-"""
-
-CAREFUL_WINDOW, CAREFUL_GROWTH = 18 * SEGMENT, 1 / 20
-LATE, LEAST_LATE_S, MOST_LATE_S = 1 / 8, 4e-3, 16e-3
-"""Once confirmations are late, by an eighth of a round trip within these bounds, because others queue for the cable,
-the window grows by a twentieth of what is sent, from its present size on or from the first of these. All as Linux's
-default, cubic, does.
-"""
 
 LOOK_S = 50e-6
 """What a look for messages takes beside the pause before it, and what the end of a sleep adds."""
@@ -99,18 +86,6 @@ def children(rank: int, ranks: int) -> tuple[int, ...]:
     return tuple(rank + (1 << r) for r in range(rank.bit_length(), ranks.bit_length()) if rank + (1 << r) < ranks)
 
 
-class _Window(NamedTuple):
-    """TCP's window of a connection: when it was last used, its bytes, the round trip, and where it grows but slowly."""
-
-    used: float
-    size: float
-    round_trip_s: float
-    limit: float = math.inf
-
-
-UNUSED = _Window(0.0, FIRST_WINDOW, 0.0)
-
-
 class _Outcome(NamedTuple):
     """What a question changed; times since it was asked."""
 
@@ -120,7 +95,7 @@ class _Outcome(NamedTuple):
     received: float
     since: dict[int, float]
     by_collective: dict[int, bool]
-    windows: dict[tuple[int, int], _Window]
+    windows: dict[tuple[int, int], Window]
 
 
 @dataclass
@@ -140,7 +115,7 @@ class Conversation:
     now : float
         Seconds since the start.
     server_sent, server_received : float
-        Bytes that crossed the server's cable, with all overhead.
+        Bytes that crossed the server's cable since `begin`, with all overhead.
     """
 
     network: Network
@@ -150,10 +125,20 @@ class Conversation:
     server_received: float = 0.0
     _since: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     _by_collective: dict[int, bool] = field(default_factory=lambda: defaultdict(lambda: True))
-    _windows: dict[tuple[int, int], _Window] = field(default_factory=dict)
+    _windows: dict[tuple[int, int], Window] = field(default_factory=dict)
     _known: dict[tuple, _Outcome] = field(default_factory=dict)
     _asked: int = 0
+    _began: float = 0.0
     _draws: random.Random = field(default_factory=random.Random)
+
+    def begin(self) -> None:
+        """From now on time and bytes are counted."""
+        self._began = self.now
+        self.server_sent = self.server_received = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.now - self._began
 
     def pass_time(self, seconds: float) -> None:
         """The server is busy with itself."""
@@ -201,7 +186,7 @@ class Conversation:
             (rank, self._by_collective[rank], round(4 * math.log2(max(self.now - self._since[rank], YIELD_S / 4))))
             for rank in range(1, self.ranks)
         )
-        windows = tuple((pair, int(2 * math.log2(self.window(*pair, self.now)))) for pair in sorted(self._windows))
+        windows = tuple((pair, int(2 * math.log2(own.at(self.now)))) for pair, own in sorted(self._windows.items()))
         return question, waited, windows
 
     def reaction(self, rank: int, moment: Moment, looks: float) -> Moment:
@@ -220,16 +205,10 @@ class Conversation:
         self._by_collective[rank] = collective
         return other
 
-    def window_of(self, source: int, target: int) -> "_Window":
+    def window(self, source: int, target: int) -> Window:
         return self._windows.get((source, target), UNUSED)
 
-    def window(self, source: int, target: int, time: float) -> float:
-        """How many bytes may be on the way from one host to another at that time, unconfirmed."""
-        last = self.window_of(source, target)
-        halved = (time - last.used) // (IDLE_S + last.round_trip_s)
-        return max(FIRST_WINDOW, last.size / 2.0 ** min(halved, 64))
-
-    def note_window(self, source: int, target: int, window: "_Window") -> None:
+    def note_window(self, source: int, target: int, window: Window) -> None:
         self._windows[source, target] = window
 
 
@@ -347,27 +326,26 @@ class _Exchange:
             hosts.server_sent += wire_nbytes(nbytes)
         if target == SERVER:
             hosts.server_received += wire_nbytes(nbytes)
-        window, limit = hosts.window(source, target, moment.time), hosts.window_of(source, target).limit
-        late_s = min(max(LEAST_LATE_S, 2 * LATE * self._latency_s), MOST_LATE_S)
+        last = hosts.window(source, target)
+        limit, window = last.limit, last.at(moment.time)
+        late_s = lateness_s(self._latency_s)
         unhindered_s = self._latency_s + 2 * FRAME_NBYTES / hosts.network.bytes_per_s
 
         def step(begun: Moment, left: int, window: float) -> None:
             part = min(left, int(window))
             last_part = part == left
 
-            def grown(passed: Passed) -> float:
+            def growth(passed: Passed) -> float:
                 nonlocal limit
-                if passed.first - begun.time - unhindered_s > late_s:
-                    limit = min(limit, max(CAREFUL_WINDOW, window))
-                if window >= limit:
-                    return window + CAREFUL_GROWTH * part
-                return min(limit, window + part) if part > window / 2 else window
+                late = passed.first - begun.time - unhindered_s > late_s
+                size, limit = grown(window, part, limit, late)
+                return size
 
             def through(passed: Passed) -> None:
                 if last_part:
                     round_trip_s = passed.last - begun.time + self._latency_s
-                    size = min(grown(passed), LARGEST_WINDOW)
-                    hosts.note_window(source, target, _Window(passed.sent, size, round_trip_s, limit))
+                    size = growth(passed)
+                    hosts.note_window(source, target, Window(passed.sent, size, round_trip_s, limit))
                     on_cables_s = passed.last - begun.time - self._latency_s
                     came = begun.later(on_cables_s, kind).later(self._latency_s, LATENCY)
                     self._when(came, lambda: arrived(came))
@@ -376,7 +354,7 @@ class _Exchange:
                 """The first frame has been, so that twice as much may be on the way."""
                 sent = begun.later(passed.sent - begun.time, kind)
                 ready = sent.later(max(0.0, passed.first + self._latency_s - passed.sent), LATENCY)
-                self._when(ready, lambda: step(ready, left - part, grown(passed)))
+                self._when(ready, lambda: step(ready, left - part, growth(passed)))
 
             self.cables.send(source, target, wire_nbytes(part), FRAME_NBYTES, through if last_part else confirmed)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from psopt import launch
 
 HERE = Path(__file__).parent
-TOOLS = ("gcc", "ip", "nsenter", "sysctl", "unshare")
+TOOLS = ("chrt", "gcc", "ip", "nsenter", "sysctl", "unshare")
 GONE_S = 5.0
 JOB_S = 120.0
 CONGESTION = "cubic"

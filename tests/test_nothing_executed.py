@@ -2,15 +2,20 @@
 recipes by who reads the config, a problem by a run alone, and nothing by who reads a finished run.
 """
 
+import contextlib
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import psopt
 from psopt import config
+from psopt.cli import cli
 from psopt.config.overrides import apply
 from psopt.config.sentences import Complaints
 from psopt.data import DataSpec, HeldOut, open_shards
@@ -18,6 +23,7 @@ from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.folder import load_run
 from psopt.runs.grid import axes_of
+from psopt.runs.shard_smoothness import worker_smoothness
 
 LEAST = "workers: 2\nproblem: least-squares\ndata: housing\n"
 
@@ -170,7 +176,7 @@ class Squares:
 """
 
 
-def psopt(*arguments):
+def started(*arguments):
     """Python's -P: the folder is not on the path before psopt puts it there, at its end."""
     command = [sys.executable, "-P", "-m", "psopt", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -182,10 +188,10 @@ def test_only_the_module_that_the_config_names_is_imported_and_only_by_a_run(tmp
     (tmp_path / "c.yaml").write_text(
         LEAST.replace("least-squares", "mine:Squares") + "stop: {max_rounds: 2}\nalgorithm: {step_size: 0.1}\n"
     )
-    done = psopt("validate", "c.yaml")
+    done = started("validate", "c.yaml")
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("imported-*"))
-    done = psopt("simulate", "c.yaml", "--out", "run")
+    done = started("simulate", "c.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.glob("imported-*")] == ["imported-mine"]
 
@@ -210,16 +216,82 @@ def test_parts_are_imported_by_who_reads_the_config_and_nothing_else_is(tmp_path
         LEAST.replace("least-squares", "mine:Squares")
         + "stop: {max_rounds: 2}\nf_star: none\nalgorithm: {step_size: 0.1, trigger: part:Mine}\n"
     )
-    done = psopt("validate", "c.yaml")
+    done = started("validate", "c.yaml")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.glob("imported-*")] == ["imported-part"]
-    done = psopt("simulate", "c.yaml", "--out", "run")
+    done = started("simulate", "c.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("imported-*")) == ["imported-mine", "imported-part"]
     for path in tmp_path.glob("imported-*"):
         path.unlink()
     assert load_run(tmp_path / "run").rounds == 2
     assert not list(tmp_path.glob("imported-*"))
+
+
+OWN_FORMS = [
+    "own:ROW",
+    {"recipe": "own:ROW"},
+    {"recipe": "gd", "trigger": "own:Mine"},
+    {"trigger": {"kind": "own:Mine"}},
+    {"update": "own:Mine"},
+    {"step_size": "own:Mine"},
+    {"step_size": {"kind": "own:Mine", "initial": 1}},
+    {"codec": {"kind": "overwrite", "compressor": "own:Mine"}},
+    {"codec": {"compressor": {"kind": "own:Mine"}}},
+    {"recipe": "own:ROW", "work": "own:Mine"},
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    made = config.parse({"workers": 2, "problem": "least-squares", "data": "housing", "stop": {"max_rounds": 2}})
+    simulate(Plan(made, folder / "run", quiet=True))
+    return folder / "run"
+
+
+def test_who_reads_a_run_imports_nothing_in_whatever_form_it_is_named(finished, tmp_path, capsys):
+    """As of folders that somebody sent."""
+    summary = json.loads((finished / "summary.json").read_text())
+    for number, form in enumerate(OWN_FORMS):
+        raising = "raise OSError('out of order')\n" * (number % 2)
+        (tmp_path / f"own{number}.py").write_text(TRIGGER.format(name=number) + raising)
+        folder = shutil.copytree(finished, tmp_path / "runs" / f"run-{number}")
+        (folder / "summary.json").write_text(json.dumps({**summary, "worker_smoothness": None}))
+        problem = {"kind": "own:Mine" if number == 2 else "least-squares", "dtype": "float64"}
+        text = json.dumps({**load_run(finished).config, "problem": problem, "algorithm": form})
+        (folder / "config.yaml").write_text(text.replace("own:", f"own{number}:"))
+        told = json.dumps(load_run(folder).config["algorithm"]).replace(f"own{number}:", "own:")
+        assert json.loads(told) == ({"recipe": form} if isinstance(form, str) else form)
+    assert len(psopt.load_runs("runs")) == len(OWN_FORMS)
+    for command in (["export", "runs"], ["watch", "runs", "--once"], ["report", "runs", "--out", "r.html"]):
+        assert cli.main(command, standalone_mode=False) == 0
+    said = capsys.readouterr()
+    assert said.out.count("ended: max_rounds") == len(OWN_FORMS)
+    assert f"r.html: {len(OWN_FORMS) - 1} runs" in said.out
+    assert "run-0 holds a broken run: config.yaml is no resolved config" in (tmp_path / "r.html").read_text()
+    assert not list(tmp_path.glob("imported-*"))
+    assert not any(name.startswith("own") and name[3:].isdigit() for name in sys.modules)
+
+
+def test_the_modules_here_would_be_imported(finished, tmp_path):
+    for number, form in enumerate(OWN_FORMS):
+        (tmp_path / f"would{number}.py").write_text(TRIGGER.format(name=number))
+        text = json.dumps({**load_run(finished).config, "algorithm": form}).replace("own:", f"would{number}:")
+        with contextlib.suppress(ConfigError):  # most are no part of that family
+            config.parse(json.loads(text))
+        assert (tmp_path / f"imported-{number}").exists(), form
+
+
+def test_a_report_computes_smoothness_whatever_the_algorithm_is():
+    own = {"workers": 2, "seed": 0, "problem": "least-squares", "data": "housing"}
+    known = worker_smoothness(own)
+    for form in OWN_FORMS:
+        np.testing.assert_array_equal(worker_smoothness({**own, "algorithm": form}), known)
+    with pytest.raises(ConfigError, match="problem `own:Mine` is code of its own"):
+        worker_smoothness({**own, "problem": {"kind": "own:Mine"}})
+    with pytest.raises(ConfigError, match="its problem and data are none of this version's"):
+        worker_smoothness({**own, "data": {"source": "from-the-future"}})
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,17 @@ from typing import Any
 
 from psopt.config import overrides as _overrides
 from psopt.config import yaml_source
-from psopt.config.building import Builder
+from psopt.config.building import Builder, NamesOwn
 from psopt.config.model import Checkpoint, Debug, Failure, ProblemConfig, RunConfig, Stop, Trace
-from psopt.config.own import is_own
 from psopt.config.schema import json_schema
 from psopt.config.sentences import Complaints
+from psopt.config.shorthand import spelled_out
 from psopt.config.tidying import tidied
 from psopt.data.opening import kind_of_file
 from psopt.errors import ConfigError
 
 LARGEST = 1 << 19
 """Bytes of a config: YAML is read slowly, ten seconds for so many."""
-
-_NAMING = ("kind", "recipe")
 
 __all__ = [
     "Checkpoint",
@@ -72,23 +70,26 @@ def load(path: str | Path, overrides: Sequence[str] = (), point: Sequence[str] =
 
 
 def resolved_in(path: Path) -> dict[str, Any]:
-    """The resolved config in a run's folder, for those who read the run: they run nothing of it.
+    """The resolved config in a run's folder, for those who read the run: they import nothing of the user's.
 
-    A config that names parts or a recipe of the user's own is taken as it was written: no class of it is imported.
+    Where parts or a recipe of the user's own are named, in whatever form, ``algorithm`` is a mapping as it was written.
     Raises `ConfigError` for a file that holds no config.
     """
     complaints = Complaints(str(path))
-    data = yaml_source.read(_text(path), str(path), complaints)
-    if isinstance(data, dict) and _names_own(data.get("algorithm")):
-        tidy = tidied(data, complaints)
-        complaints.raise_any()
-        return tidy
-    return load(path).resolved()
+    data = tidied(yaml_source.read(_text(path), str(path), complaints), complaints)
+    written = data.get("algorithm") if isinstance(data, dict) else None
+    own = _names_own(written)
+    if own:
+        data = {name: value for name, value in data.items() if name != "algorithm"}
+    resolved = Builder(complaints, imports=False).config(data, _name(path.stem)).resolved()
+    return {**resolved, "algorithm": spelled_out(("algorithm",), written)} if own else resolved
 
 
-def _names_own(data: Any) -> bool:
-    if isinstance(data, dict):
-        return any(_names_own(value) for value in data.values()) or any(is_own(data.get(key)) for key in _NAMING)
+def _names_own(algorithm: Any) -> bool:
+    try:
+        Builder(Complaints("algorithm"), imports=False).algorithm(algorithm)
+    except NamesOwn:
+        return True
     return False
 
 
@@ -98,8 +99,12 @@ def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:
 
 
 def _built(data: Any, complaints: Complaints, name: str, folder: Path | None = None) -> RunConfig:
-    default_name = re.sub(r"[^A-Za-z0-9._+-]", "-", name).lstrip("._+-")[:100] or "run"
-    return Builder(complaints, folder).config(tidied(data, complaints), default_name)
+    return Builder(complaints, folder).config(tidied(data, complaints), _name(name))
+
+
+def _name(text: str) -> str:
+    """What a run is called that says nothing of it."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", text).lstrip("._+-")[:100] or "run"
 
 
 def _text(path: Path) -> str:

@@ -43,11 +43,18 @@ from psopt.recipes import RECIPES
 T = TypeVar("T")
 
 
-class Builder:
-    """Builds one config. Each method returns `FAULTY` after a complaint."""
+class NamesOwn(Exception):
+    """The config names a part or a recipe of the user's, and nothing may be imported."""
 
-    def __init__(self, complaints: Complaints, folder: Folder | None = None) -> None:
-        self.complaints, self.folder = complaints, folder
+
+class Builder:
+    """Builds one config. Each method returns `FAULTY` after a complaint.
+
+    With ``imports`` false nothing of the user's is imported: what names it raises `NamesOwn`.
+    """
+
+    def __init__(self, complaints: Complaints, folder: Folder | None = None, imports: bool = True) -> None:
+        self.complaints, self.folder, self.imports = complaints, folder, imports
 
     def config(self, data: Any, default_name: str) -> RunConfig:
         """The whole; raises `ConfigError` with all complaints."""
@@ -203,7 +210,9 @@ class Builder:
         return self.fill(kinds[kind], rest, path, family, kind)
 
     def found(self, name: str, find: Callable[[], T], place: Path) -> T | None:
-        """What the user's own code has under that name; None after a complaint."""
+        """What the user's own code has under that name; None after a complaint. Nothing else here imports."""
+        if not self.imports:
+            raise NamesOwn(name)
         try:
             return find()
         except problems.NoSuchModule as error:

@@ -6,6 +6,7 @@ import numpy as np
 
 from psopt import problems
 from psopt.config import RunConfig, parse
+from psopt.config.sentences import short
 from psopt.data import Reader, open_shards, reading_once
 from psopt.errors import ConfigError, PsoptError
 from psopt.runs.building import Shard, build
@@ -14,6 +15,7 @@ LARGEST_NBYTES = 1 << 23
 """Bytes of data files, and 8 bytes a number that is drawn, up to which data is read for the sake of a picture."""
 
 MOST_WORKERS = 1000
+LOOKED_AT = ("problem", "data", "workers", "seed")
 
 
 def shared_reader() -> Reader:
@@ -24,7 +26,8 @@ def shared_reader() -> Reader:
 def worker_smoothness(config: dict, read: Reader | None = None) -> np.ndarray:
     """L_m of each worker, shape (M,), float64.
 
-    Only where the problem is one of psopt's own (nobody's code is run), and its data is at hand and small.
+    Only where the problem is one of psopt's own, and its data is at hand and small. No code of the user's is imported:
+    of the config nothing is looked at but problem, data, workers and seed.
 
     Parameters
     ----------
@@ -38,10 +41,14 @@ def worker_smoothness(config: dict, read: Reader | None = None) -> np.ndarray:
     ConfigError
         Says why they are not known.
     """
+    problem = config.get("problem")
+    kind = problem.get("kind") if isinstance(problem, dict) else problem
+    if not isinstance(kind, str) or kind not in problems.PROBLEMS or kind == "torch":
+        raise ConfigError(f"problem `{short(str(kind), 60)}` is code of its own")
     try:
-        own = parse(config)
+        own = parse({name: config[name] for name in LOOKED_AT if name in config})
     except PsoptError:
-        raise ConfigError("the config is none of this version's") from None
+        raise ConfigError("its problem and data are none of this version's") from None
     _check_small(own)
     try:
         shards = open_shards(own.data, own.workers, own.seed, own.problem.dtype, None, read or reading_once())
@@ -56,10 +63,8 @@ def worker_smoothness(config: dict, read: Reader | None = None) -> np.ndarray:
 
 
 def _check_small(config: RunConfig) -> None:
-    """Refuses what is not psopt's own, not here, or large, before anything is read."""
-    kind, data = config.problem.kind, config.data
-    if kind not in problems.PROBLEMS or kind == "torch":
-        raise ConfigError(f"problem `{kind}` is code of its own")
+    """Refuses what is not here, or large, before anything is read."""
+    data = config.data
     if config.workers > MOST_WORKERS:
         raise ConfigError(f"there are more than {MOST_WORKERS} workers")
     if data.source == "memory":

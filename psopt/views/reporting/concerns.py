@@ -239,13 +239,15 @@ def longest_silence(uploads: np.ndarray) -> np.ndarray:
 
 def limit_of(run: Seen) -> tuple[int | None, bool]:
     """D, and whether the rule promises that nobody is silent for longer; None where the algorithm has no D."""
-    trigger, selection = run.at("algorithm", "trigger") or {}, run.at("algorithm", "selection") or {}
-    if trigger.get("kind") == "max_age":
-        return int(trigger["rounds"]), True
-    if isinstance(selection.get("max_age"), int):
-        return selection["max_age"], True
-    window = trigger.get("window") or selection.get("window")
-    return (window, False) if isinstance(window, int) else (None, False)
+    limits = [run.at("algorithm", "selection", "max_age")]
+    if run.at("algorithm", "trigger", "kind") == "max_age":
+        limits.insert(0, run.at("algorithm", "trigger", "rounds"))
+    windows = [run.at("algorithm", family, "window") for family in ("trigger", "selection")]
+    for values, promised in ((limits, True), (windows, False)):
+        for value in values:
+            if isinstance(value, int) and value > 0:
+                return value, promised
+    return None, False
 
 
 def _stale(groups: Sequence[Group]) -> Iterator[Concern]:

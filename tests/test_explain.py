@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_every_decision_of_a_folder(folders):
             assert told.age == (k - last[-1] if last else None)
             if k == 1:
                 assert (told.at_half, told.at_double, told.ratio) == (True, True, None)
-                assert told.why == "everyone uploads in the first 1 rounds"
+                assert told.why == "everyone uploads in round 1"
                 continue
             assert told.uploaded == (told.left > told.right)
             assert told.ratio == told.left / told.right
@@ -183,7 +184,31 @@ def test_a_run_that_was_cut_off_in_a_round(folders, tmp_path):
     (tmp_path / DECISIONS).write_bytes(whole[: 17 * size + 5])
     told = report(tmp_path, None, None)
     assert (told["round"], told["rounds"]) == (17, 17)
+    assert told["state"] == "cut off"
     assert told["decisions"] == report(folders / "lag-wk", 17, None)["decisions"]
+    assert typed(tmp_path).startswith("lag-wk, round 17 of 17 so far (the run was cut off): 3 of 3 workers asked, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        (DECISIONS, lambda was: was[:1000], "decisions.bin holds 30 of 40 rounds"),
+        ("uploads.bin", lambda was: was[:10], "uploads.bin holds 10 of 40 rounds"),
+        (
+            DECISIONS,
+            lambda was: bytes(reversed(was)),
+            "decisions.bin, uploads.bin and config.yaml do not belong together",
+        ),
+        ("config.yaml", lambda was: was.replace(b"workers: 3", b"workers: 2"), "is damaged"),
+    ],
+)
+def test_a_run_that_is_damaged(folders, tmp_path, name, change, sentence):
+    shutil.copytree(folders / "lag-wk", tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.write_bytes(change(path.read_bytes()))
+    said = typed(tmp_path / "run")
+    assert "is damaged: " in said
+    assert sentence in said
 
 
 @pytest.mark.parametrize("workers", [1, 8, 9, 200])
@@ -223,6 +248,10 @@ def test_on_the_terminal(folders):
     assert f"worker 1 uploaded in round {k}: left > right ({told.left:.6g} against {told.right:.6g}" in one
     assert f"Its last upload was {told.age} round" in one
     assert f"at double: it {'uploads' if told.at_double else 'stays silent'}." in one
+    assert typed(folders / "gd", "--round", 9).splitlines() == [
+        "gd, round 9 of 40: 3 of 3 workers asked, 3 uploaded",
+        "everyone uploads in every round: there is no rule to explain",
+    ]
     plain = json.loads(typed(folders / "lag-wk", "--round", k, "--worker", 1, "--json"))
     assert len(plain["decisions"]) == 9
     assert plain["decisions"][-1]["left"] == told.left

@@ -10,8 +10,9 @@ Nine workers hold parts of real data and minimise the sum of their losses. What 
 * `sasg`, on a small network: gradients of batches, uploaded when changed enough, and then the largest 1 % of them.
 
 Run the cells in Jupyter or an editor that knows `# %%`, or the file as a program: `python example_notebook.py`, or
-`mpiexec -n 4 python example_notebook.py`, which gives the same numbers. Tables need pandas, plots matplotlib:
-`pip install 'psopt[notebook]' matplotlib`.
+`mpiexec -n 4 --map-by :OVERSUBSCRIBE --bind-to none python example_notebook.py` (both options are Open MPI's, for more
+ranks than cores), which gives the same numbers. Tables need pandas, plots matplotlib: `pip install 'psopt[notebook]'
+matplotlib`.
 """
 
 # %%

@@ -11,8 +11,11 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.config import load
 from psopt.errors import ConfigError
+from psopt.parts import kind_of
 from psopt.parts.triggers import MaxAge
 from psopt.runs.decisions import DECISIONS, asked_in, read_decisions
+from psopt.runs.folder import read_summary
+from psopt.runs.occupancy import occupant
 from psopt.runs.trace import MASKS, read_uploads
 
 
@@ -55,15 +58,19 @@ class Decision:
         return self.left / self.right if self.right else (math.inf if self.left > 0 else 0.0)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON, in which there is no infinity."""
-        found = {**asdict(self), "ratio": self.ratio}
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+        """As a mapping, with the ratio."""
+        return {**asdict(self), "ratio": self.ratio}
 
 
 class Decisions:
     """All decisions of a run, finished or under way, read from its folder.
 
-    Raises `ConfigError` where the folder holds no run, or one without its decisions.
+    Attributes
+    ----------
+    state : str
+        "over"; "under way"; "cut off".
+
+    Raises `ConfigError` where the folder holds no run, or one without its decisions, or whose files are damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,6 +81,24 @@ class Decisions:
         self.rounds = len(self.uploads)
         self.asked, self.limit, self._left = self._sides(folder)
         self._decides = self.row.trigger.lazy
+        self.state = self._checked(folder)
+
+    def _checked(self, folder: Path) -> str:
+        """What became of the run. Raises `ConfigError` where what was written cannot be what happened."""
+        n = self.rounds
+        if (self.uploads[:n] & ~self.asked[:n]).any() or (self.row.lazy and np.isnan(self.limit).any()):
+            raise ConfigError(f"{folder} is damaged: {DECISIONS}, {MASKS} and config.yaml do not belong together")
+        if not (folder / "summary.json").is_file():
+            return "under way" if occupant(folder) else "cut off"
+        summary = read_summary(folder)
+        if summary["workers"] != self.workers:
+            raise ConfigError(
+                f"{folder} is damaged: config.yaml tells of {self.workers} workers, the run had {summary['workers']}"
+            )
+        if n < summary["rounds"]:
+            which = MASKS if len(self.uploads) == n else DECISIONS
+            raise ConfigError(f"{folder} is damaged: {which} holds {n} of {summary['rounds']} rounds")
+        return "over"
 
     def _sides(self, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Who was asked, T^k, and the left sides; of a row that leaves nobody out, whoever was asked has uploaded."""
@@ -101,7 +126,7 @@ class Decisions:
         else:
             right = 1.0 if compared else None
         due = self._selection_due(k, m)
-        sure = True if uploaded or due else None  # whatever the threshold
+        sure = True if (uploaded or due) and self.row.lazy else None  # whatever the threshold
         if limit == -math.inf or due or not compared or (uploaded and left <= right):
             at_half = at_double = sure
         else:
@@ -144,12 +169,12 @@ class Decisions:
         selection = row.name("selection")
         if not asked:
             if limit == math.inf:
-                return f"nobody may upload in the first {row.start.silent_rounds} rounds"
+                return f"nobody may upload in {_first(row.start.silent_rounds)}"
             if compared:
                 return "not asked: left <= right"
             return "lost before" if row.selection.everyone else f"not asked: selection `{selection}`"
         if limit == -math.inf:
-            return f"everyone uploads in the first {row.start.forced_rounds} rounds"
+            return f"everyone uploads in {_first(row.start.forced_rounds)}"
         if self._decides and uploaded:
             if compared and left > right:
                 return "left > right"
@@ -163,10 +188,16 @@ class Decisions:
         return "asked: due by age" if due else "asked: left > right"
 
 
+def _first(rounds: int) -> str:
+    return "round 1" if rounds == 1 else f"the first {rounds} rounds"
+
+
 def _check(folder: Path) -> None:
     """Raises `ConfigError` unless the folder holds one run."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder")
+        raise ConfigError(
+            f"{folder} is a file, not a folder" if folder.exists() else f"{folder}: there is no such folder"
+        )
     if (folder / "table.json").is_file():
         raise ConfigError(f"{folder} holds a table of runs: name one of the folders in it")
     if (folder / "uploads.npy").is_file():
@@ -182,15 +213,17 @@ def rules(row: Algorithm) -> list[str]:
     if not row.selection.everyone:
         told.append(f"selection `{row.name('selection')}`: {_first_paragraph(row.selection)}")
     if row.trigger.lazy:
-        told.append(f"trigger `{row.name('trigger')}`: {_first_paragraph(row.trigger)}")
-        if isinstance(row.trigger, MaxAge):
-            told.append(f"of: {_first_paragraph(row.trigger.of)}")
+        aged = isinstance(row.trigger, MaxAge)
+        inner = row.trigger.of if aged else row.trigger
+        told.append(f"trigger `{kind_of('trigger', inner)}`: {_first_paragraph(inner)}")
+        if aged:
+            told.append(f"trigger `max_age`: an upload is due anyway after {row.trigger.rounds} rounds without")
     return told or ["everyone uploads in every round: there is no rule to explain"]
 
 
 def _first_paragraph(part: Any) -> str:
     text = inspect.getdoc(type(part)) or type(part).__name__
-    return " ".join(text.split("\n\n")[0].split())
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
 
 
 LOOKS_BACK = 8
@@ -213,11 +246,13 @@ def report(folder: Path, k: int | None, m: int | None) -> dict[str, Any]:
         "algorithm": found.config.algorithm_name,
         "round": k,
         "rounds": found.rounds,
+        "state": found.state,
         "workers": found.workers,
         "asked": int(found.asked[k - 1].sum()),
         "uploaded": int(found.uploads[k - 1].sum()),
-        "threshold": limit if math.isfinite(limit) else None,
+        "threshold": limit,
         "rules": rules(found.row),
+        "has_rule": found.row.lazy or not found.row.selection.everyone,
         "decisions": [decision.plain() for decision in shown],
         "uploads_of_worker": None if m is None else (1 + np.flatnonzero(found.uploads[: found.rounds, m])).tolist(),
     }

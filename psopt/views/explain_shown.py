@@ -1,6 +1,7 @@
 """``psopt explain`` on the terminal."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def tell(folder: Path, k: int | None, m: int | None, as_json: bool) -> None:
     """
     told = report(folder, k, m)
     if as_json:
-        print(json.dumps(told, indent=2, allow_nan=False))
+        print(json.dumps(_finite(told), indent=2, allow_nan=False))
     else:
         show(told, m is not None)
 
@@ -29,10 +30,13 @@ def show(told: Mapping[str, Any], one: bool) -> None:
 
     out = console()
     k, decisions = told["round"], told["decisions"]
-    head = f"{told['algorithm']}, round {k} of {told['rounds']}"
+    so_far = "" if told["state"] == "over" else f" so far (the run {_STATES[told['state']]})"
+    head = f"{told['algorithm']}, round {k} of {told['rounds']}{so_far}"
     out.print(escape(f"{head}: {told['asked']} of {told['workers']} workers asked, {told['uploaded']} uploaded"))
     for rule in told["rules"]:
         out.print(escape(rule))
+    if not told["has_rule"]:
+        return
     if one:
         out.print(escape(_sentence(decisions[-1], told["uploads_of_worker"])))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -40,21 +44,20 @@ def show(told: Mapping[str, Any], one: bool) -> None:
         table.add_column(heading, justify="right")
     for heading in ("asked", "uploaded", "at half", "at double"):
         table.add_column(heading)
-    if not one:
-        table.add_column("why", overflow="fold")
+    table.add_column("why", overflow="fold")
     for decision in decisions:
         cells = [str(decision["round" if one else "worker"])]
         cells += [_number(decision[name], form) for name, form in (("left", ".6g"), ("right", ".6g"), ("ratio", ".3g"))]
         cells.append("-" if decision["age"] is None else str(decision["age"]))
         cells += [_word(decision[name]) for name in ("asked", "uploaded", "at_half", "at_double")]
-        table.add_row(*cells, *([] if one else [decision["why"]]))
+        table.add_row(*cells, decision["why"])
     out.print(table)
 
 
 def _sentence(decision: Mapping[str, Any], uploads: list[int]) -> str:
     m, k = decision["worker"], decision["round"]
     did = "uploaded" if decision["uploaded"] else "stayed silent" if decision["asked"] else "was not asked"
-    said = f"worker {m} {did} in round {k}: {decision['why']}"
+    said = f"worker {m} {did} in round {k}: {decision['why'].removeprefix('not asked: ').removeprefix('asked: ')}"
     if decision["ratio"] is not None:
         said += f" ({decision['left']:.6g} against {decision['right']:.6g}, {decision['ratio']:.3g} times)"
     if decision["age"] is not None:
@@ -64,6 +67,18 @@ def _sentence(decision: Mapping[str, Any], uploads: list[int]) -> str:
         said += f" At half the threshold: {_would(decision, 'at_half')}; at double: {_would(decision, 'at_double')}."
     later = next((one for one in uploads if one > k), None)
     return said + (f" Its next upload is in round {later}." if later else "")
+
+
+_STATES = {"under way": "is under way", "cut off": "was cut off"}
+
+
+def _finite(value: Any) -> Any:
+    """The same without infinities, of which JSON knows none."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _would(decision: Mapping[str, Any], which: str) -> str:

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import mpi_jobs
 import numpy as np
@@ -16,6 +18,8 @@ from psopt.cli import cli
 from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
+from psopt.runs.finding import find_runs
+from psopt.views.watching import watch
 
 
 def run(folder=None, **changes):
@@ -23,6 +27,7 @@ def run(folder=None, **changes):
 
 
 def sweep(tmp_path):
+    tmp_path.mkdir(exist_ok=True)
     config = tmp_path / "small.yaml"
     config.write_text(json.dumps(tiny()))
     out = tmp_path / "sweep"
@@ -116,14 +121,69 @@ def test_what_has_not_ended_is_left_out_of_many_and_refused_alone(tmp_path):
     (tmp_path / "empty").mkdir()
     for wrong, said in [
         ((), "load_runs needs a folder at least"),
-        ((tmp_path / "nowhere",), "there is no folder"),
-        ((tmp_path / "empty",), "there is no finished run in it"),
+        ((tmp_path / "nowhere",), "there is no such folder"),
+        ((tmp_path / "done" / "theta.npy",), "is a file; expected the folder of a run"),
+        ((tmp_path / "empty",), "empty holds no run"),
+        ((tmp_path / "done", tmp_path / "empty"), "empty holds no run"),
     ]:
         with pytest.raises(ConfigError, match=said):
             psopt.load_runs(*wrong)
     (tmp_path / "table.json").write_text("{")
     with pytest.raises(ConfigError, match=r"table.json is no table of psopt's"):
         psopt.load_runs(tmp_path)
+
+
+def found_by_all(folder, capsys):
+    """The runs that each of load_runs, export, watch and report finds in a folder, which must be the same."""
+    loaded = [str(each.folder) for each in psopt.load_runs(folder)]
+    assert [one.name for one in watch.View([folder]).look()] == loaded
+    assert [str(path) for path in find_runs([folder])] == loaded
+    capsys.readouterr()
+    assert exported(folder) == 0
+    told = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len({row["run"] for row in told}) == len(loaded)
+    return [str(path.relative_to(folder)) for path in map(Path, loaded)]
+
+
+def test_all_who_look_find_the_same_runs(tmp_path, capsys):
+    run(tmp_path / "first")
+    names = ["run-10", "run-9", "june/run-1", "june/week/run-2", "run-9.slurm", ".hidden", "run-9.failed-1"]
+    for name in (*names, "june/run-1.cut-off-2", "june/run-3.slurm", "checkpoints", "run-9/inside"):
+        shutil.copytree(tmp_path / "first", tmp_path / "all" / name)
+    expected = ["june/run-1", "june/week/run-2", "run-9", "run-10"]
+    shutil.rmtree(tmp_path / "all" / "june" / "run-3.slurm")  # of a run that is to come, which watch shows as well
+    assert found_by_all(tmp_path / "all", capsys) == expected
+    assert len(psopt.load_runs(tmp_path / "all", tmp_path / "all" / "june")) == 4
+    shutil.copytree(tmp_path / "first", tmp_path / "all" / "june" / "week" / "monday" / "run-4")
+    for look in (psopt.load_runs, lambda folder: find_runs([folder]), lambda folder: watch.View([folder]).look()):
+        with pytest.raises(ConfigError, match=r"run-4 is a run more than 3 folders down: name a folder that is nearer"):
+            look(tmp_path / "all")
+    assert found_by_all(tmp_path / "all" / "june", capsys) == ["run-1", "week/monday/run-4", "week/run-2"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch):
+    run(tmp_path / "all" / "r")
+    (tmp_path / "all" / "closed").mkdir()
+    looked = Path.iterdir
+    refused = PermissionError(13, "Permission denied")
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise refused
+        return looked(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for look in (psopt.load_runs, lambda folder: watch.View([folder]).look()):
+        with pytest.raises(ConfigError, match=r"closed cannot be looked into: Permission denied"):
+            look(tmp_path / "all")
+    refused = FileNotFoundError(2, "No such file or directory")  # it has just vanished
+    assert len(psopt.load_runs(tmp_path / "all")) == 1
+
+
+def test_axes_are_those_of_the_table_beside_the_run(tmp_path):
+    out = sweep(tmp_path / "deep")
+    assert [label["algorithm"] for label in psopt.load_runs(tmp_path).labels] == ["gd", "gd", "lag-wk", "lag-wk"]
+    assert out == tmp_path / "deep" / "sweep"
 
 
 def test_without_pandas_a_frame_is_one_sentence(monkeypatch):
@@ -181,7 +241,7 @@ def test_wrong_exports_are_one_sentence(tmp_path):
     assert (ended.code, len(ended.said)) == (2, 1)
     assert "cannot be written: Is a directory" in ended.said[0]
     assert not list(tmp_path.glob(".*"))
-    with pytest.raises(ConfigError, match="there is no folder nowhere"):
+    with pytest.raises(ConfigError, match="nowhere: there is no such folder"):
         exported("nowhere")
 
 

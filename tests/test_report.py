@@ -16,10 +16,12 @@ from psopt.config import parse, yaml_source
 from psopt.errors import ConfigError
 from psopt.runs import folder as run_folder
 from psopt.runs.experiment import Plan, simulate
+from psopt.runs.finding import find_runs
 from psopt.runs.occupancy import occupied
+from psopt.runs.progress import size
 from psopt.runs.shard_smoothness import worker_smoothness
 from psopt.runs.trace import packed
-from psopt.views.reading import CUT_OFF, RUNNING, find_runs, read_run
+from psopt.views.reading import CUT_OFF, RUNNING, read_run
 from psopt.views.reporting.comparing import differences, groups_of, key_text, value_text
 from psopt.views.reporting.concerns import concerns_of, longest_silence
 from psopt.views.reporting.costs import baseline_of, paid, ratio, read_targets, targets_of
@@ -33,7 +35,6 @@ from psopt.views.reporting.measures import (
     measures_of,
     seconds_text,
     short_count,
-    size_text,
     tiny_text,
 )
 from psopt.views.reporting.raster import COLUMNS, ROWS, Smoothness, binned, picture, raster_of
@@ -127,8 +128,9 @@ def test_replicas_are_read_with_their_seeds(real):
 def test_folders_are_expanded_to_their_runs(real, tmp_path):
     assert [path.name for path in find_runs([real])] == ["gd", "ps", "wk-3", "wk-4"]
     assert [path.name for path in find_runs([real / "wk-4", real, real / "gd"])] == ["wk-4", "gd", "ps", "wk-3"]
-    for name in ("point-10", "point-9", ".hidden", "point-9.failed-1", "deep/er/point-0"):
+    for name in ("point-10", "point-9", ".hidden", "point-9.failed-1", "deep/er/point-0", "point-9.slurm"):
         write(tmp_path / name)
+    write(tmp_path / "point-10" / "replica-000")
     assert [path.name for path in find_runs([tmp_path])] == ["point-0", "point-9", "point-10"]
     (tmp_path / "table.json").write_text(json.dumps({"rows": [{"folder": "point-10"}, {"method": "point-9"}]}))
     assert [path.name for path in find_runs([tmp_path])] == ["point-10", "point-9", "point-0"]
@@ -676,6 +678,13 @@ print("matplotlib" in sys.modules and sys.modules["matplotlib"] is not None)
 
 def test_numbers():
     assert [tiny_text(v) for v in (0, 1e-8, 3.4e-5, 0.01, 250.0, 1e5)] == ["0", "1e-8", "3.4e-5", "0.01", "250", "1e5"]
-    assert [size_text(v) for v in (0, 999, 1000, 123456, 5e9)] == ["0 B", "999 B", "1 kB", "123 kB", "5 GB"]
+    assert [size(v) for v in (0, 999, 1000, 123456, 999_960, 5e9)] == [
+        "0 B",
+        "999 B",
+        "1 kB",
+        "123.5 kB",
+        "1 MB",
+        "5 GB",
+    ]
     assert [short_count(v) for v in (0, 500, 9999, 10_000, 2.5e6)] == ["0", "500", "9999", "10k", "2.5M"]
     assert [seconds_text(v) for v in (0.0012, 0.5, 12.345, 5000)] == ["1.2 ms", "0.5 s", "12.3 s", "5,000 s"]

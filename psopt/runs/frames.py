@@ -6,7 +6,6 @@ Columns are made once, as arrays, so that a `DataFrame` and a CSV file hold the 
 import csv
 import html
 import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from psopt.errors import ConfigError
-from psopt.runs.folder import FILES, Run, load_run
+from psopt.runs.finding import find_runs
+from psopt.runs.folder import Run, load_run
+from psopt.runs.trace import elapsed_s
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LINES_AT_ONCE = 10_000
 MOST_NAMED = 6
-ASIDE = re.compile(r"^\.|\.(failed|cut-off)-\d+$")
-"""What ends the names of folders that `psopt.runs.folder.is_done` moved aside, and begins those of unfinished ones."""
 
 
 def trace_columns(run: Run) -> dict[str, np.ndarray]:
@@ -42,7 +41,7 @@ def trace_columns(run: Run) -> dict[str, np.ndarray]:
         **trace,
         "payload_bytes": trace["payload_bytes_up"] + trace["payload_bytes_down"],
         "upload_share": trace["uploads"] / asked,
-        "elapsed_s": np.sum([values for name, values in trace.items() if name.endswith("_s")], axis=0),
+        "elapsed_s": elapsed_s(trace),
     }
 
 
@@ -221,31 +220,35 @@ def _cell(value: Any) -> Any:
 
 
 def load_runs(*folders: str | Path) -> Runs:
-    """Reads run folders, and folders of them, as sweeps and `psopt reproduce` make.
+    """Reads run folders, and folders of them, as sweeps and `psopt reproduce` make, up to three folders down.
 
     A run in a folder of runs that has not ended is left out, with a warning. Raises `ConfigError` when a folder that
-    is one run cannot be read, as `load_run` does, and when there is no run at all.
+    is one run cannot be read, as `load_run` does, when a folder holds no run, and when there is no finished run at all.
     """
     if not folders:
         raise ConfigError("load_runs needs a folder at least: one run's, or one of runs")
-    found: list[tuple[Run, dict[str, Any]]] = []
+    found: dict[Path, tuple[Run, dict[str, Any]]] = {}
+    tables: dict[Path, dict[str, dict[str, Any]]] = {}
     for given in map(Path, folders):
-        if not given.is_dir():
-            raise ConfigError(f"there is no folder {given}")
-        if holds_run(given):
-            found.append((load_run(given), {}))
-            continue
-        axes, left_out = _axes(given), []
-        for folder in runs_in(given):
+        left_out = []
+        for folder in find_runs([given]):
+            place = folder.resolve()
+            if place in found:
+                continue
+            if folder == given:
+                found[place] = (load_run(folder), {})
+                continue
+            if folder.parent not in tables:
+                tables[folder.parent] = _axes(folder.parent)
             try:
-                found.append((load_run(folder), axes.get(folder.name, {})))
+                found[place] = (load_run(folder), tables[folder.parent].get(folder.name, {}))
             except ConfigError as error:
                 left_out.append(str(error))
         if left_out:
             warnings.warn(f"left out: {'; '.join(left_out)}", stacklevel=2)
     if not found:
         raise ConfigError(f"{', '.join(map(str, folders))}: there is no finished run in it")
-    names = [run.folder.name for run, _ in found]
+    names = [run.folder.name for run, _ in found.values()]
     alone = len({*names}) == len(names)
     labels = [
         {
@@ -255,21 +258,9 @@ def load_runs(*folders: str | Path) -> Runs:
             "workers": run.summary.get("workers"),
             **axes,
         }
-        for run, axes in found
+        for run, axes in found.values()
     ]
-    return Runs(tuple(run for run, _ in found), tuple(labels))
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether the folder is that of one run, finished or not."""
-    return any((folder / name).exists() for name in FILES)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The run folders right below a folder, by name; not those that were moved aside, as ``point-000.failed-1``."""
-    return sorted(
-        path for path in folder.iterdir() if not ASIDE.search(path.name) and path.is_dir() and holds_run(path)
-    )
+    return Runs(tuple(run for run, _ in found.values()), tuple(labels))
 
 
 def _axes(folder: Path) -> dict[str, dict[str, Any]]:

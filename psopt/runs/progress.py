@@ -249,7 +249,7 @@ def size(nbytes: int) -> str:
     """Bytes in the largest fitting unit of a power of 1000."""
     value, unit = float(nbytes), "B"
     for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
+        if value < 999.95:  # or it would be written 1000
             break
         value, unit = value / 1000, larger
     return f"{value:.4g} {unit}"

@@ -5,8 +5,9 @@ import os
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,15 @@ class Record:
     serialise_s: float
     wait_s: float
     rest_s: float
+
+
+TIMES = tuple(entry.name for entry in fields(Record) if entry.name.endswith("_s"))
+"""What the time since round 1 is made of."""
+
+
+def elapsed_s(parts: Mapping[str, Any]) -> Any:
+    """Seconds since round 1 began, of a record, or of all records in columns; a part that an older one lacks is 0."""
+    return sum(parts[name] for name in TIMES if name in parts)
 
 
 class Trace:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from psopt.runs.finding import find_runs
 from psopt.runs.progress import console
 from psopt.views.network import Network, parse_networks
 from psopt.views.predict import Prediction, Recorded, check_ranks, predict, recorded
-from psopt.views.reading import find_runs
 
 COLUMNS = ("computing", "downlink", "uplink", "latency", "waiting", "server")
 

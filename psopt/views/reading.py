@@ -1,8 +1,6 @@
 """Any run folder as it stands, to be looked at: finished, failed, cut off, or still being written."""
 
 import json
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,6 @@ from psopt.runs.trace import read_uploads
 RUNNING, CUT_OFF, NOT_BEGUN = "still running", "cut off", "nothing recorded"
 NEEDED = ("round", "uploads", "payload_bytes_up", "payload_bytes_down", "compute_s", "wait_s", "rest_s")
 """Fields without which a record says nothing of costs."""
-
-DEEPEST = 3
-"""How many folders below the one that is named runs are looked for."""
-
-_NOT_RUNS = re.compile(r"\.|checkpoints$|replica-\d+$|.*\.(failed|cut-off)-\d+$")
 
 
 @dataclass(frozen=True)
@@ -80,62 +73,6 @@ class Seen:
         for key in path:
             found = found.get(key) if isinstance(found, dict) else None
         return found
-
-
-def find_runs(named: Sequence[Path]) -> list[Path]:
-    """The run folders that are meant: a run's own, or, of a sweep, a table or any other folder, those in it.
-
-    A folder that is met twice counts once. Raises `ConfigError` where there is no such folder, or no run in it.
-    """
-    found: dict[Path, Path] = {}
-    for folder in named:
-        if not folder.exists():
-            raise ConfigError(f"{folder}: there is no such folder")
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is a file; expected the folder of a run, or of several")
-        inside = list(_below(folder, DEEPEST))
-        if not inside:
-            raise ConfigError(f"{folder} holds no run: no folder with a config.yaml, here or in the folders in it")
-        for run in inside:
-            found.setdefault(run.resolve(), run)
-    return list(found.values())
-
-
-def _below(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in run_folder.FILES):
-        yield folder
-    elif depth:
-        try:
-            inner = [path for path in folder.iterdir() if path.is_dir() and not _NOT_RUNS.match(path.name)]
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be looked into: {error.strerror}") from None
-        order = _table_order(folder)
-        for path in sorted(inner, key=lambda path: (order.get(path.name, len(order)), _natural(path.name))):
-            yield from _below(path, depth - 1)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """``run-10`` after ``run-9``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def table_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the folder's ``table.json``; none where there is none that can be read."""
-    try:
-        rows = json.loads((folder / "table.json").read_text())["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _table_order(folder: Path) -> dict[str, int]:
-    """By name, where a table names its folders, the row that does so first."""
-    order: dict[str, int] = {}
-    for number, row in enumerate(table_rows(folder)):
-        for value in (row.get("folder"), row.get("method")):
-            if isinstance(value, str):
-                order.setdefault(value, number)
-    return order
 
 
 def read_run(folder: Path) -> Seen:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from psopt.runs.progress import size
 from psopt.views.reporting.comparing import Group
-from psopt.views.reporting.measures import seconds_text, size_text
+from psopt.views.reporting.measures import seconds_text
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _piece(group: Group, part: Part, text: Callable[[float], str]) -> Piece:
 
 
 def bytes_of(groups: Sequence[Group], parts: Sequence[Part]) -> list[Budget]:
-    return budgets_of(groups, parts, size_text)
+    return budgets_of(groups, parts, size)
 
 
 def seconds_of(groups: Sequence[Group]) -> list[Budget]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from psopt.errors import ConfigError
-from psopt.views.reporting.measures import short_count, size_text, tiny_text
+from psopt.runs.progress import size
+from psopt.views.reporting.measures import short_count, tiny_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +124,7 @@ def set_scale(axis: "Axis", log: bool, text: Callable[[float], str], most: int =
 TICKS: dict[str, Callable[[float], str]] = {
     "rounds": short_count,
     "uploads": short_count,
-    "bytes": size_text,
+    "bytes": size,
     "seconds": tiny_text,
 }
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from psopt.runs.progress import size
+from psopt.runs.trace import elapsed_s
 from psopt.views.reporting.comparing import Group
 
 Columns = dict[str, np.ndarray]
@@ -36,21 +38,6 @@ class Cost:
     title: str
     of: Callable[[Columns], np.ndarray]
     text: Callable[[float], str]
-
-
-def seconds_of(trace: Columns) -> np.ndarray:
-    """Seconds since round 1 began: the parts that the records tell of."""
-    return sum(trace[name].astype(np.float64) for name in TIMES if name in trace)
-
-
-def size_text(nbytes: float) -> str:
-    """Bytes in the largest unit of a power of 1000 that fits."""
-    value, unit = float(nbytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1000, larger
-    return f"{plain(value)} {unit}"
 
 
 def plain(value: float) -> str:
@@ -93,8 +80,6 @@ def number_text(value: float) -> str:
     return f"{value:.6g}"
 
 
-TIMES = ("compute_s", "wait_s", "serialise_s", "rest_s")
-
 GAP = Measure("gap", "gap to f*", True, tiny_text)
 ACCURACY = Measure("test_accuracy", "test accuracy", False, share_text)
 OBJECTIVE = Measure("objective", "objective", True, number_text)
@@ -111,9 +96,9 @@ COSTS = {
             "bytes",
             "payload bytes, up + down",
             lambda trace: trace["payload_bytes_up"] + trace["payload_bytes_down"],
-            size_text,
+            size,
         ),
-        Cost("seconds", "wall seconds", seconds_of, seconds_text),
+        Cost("seconds", "wall seconds", elapsed_s, seconds_text),
     )
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from psopt.errors import ConfigError
-from psopt.views.reading import Seen, find_runs, read_run, table_rows
+from psopt.runs.finding import find_runs, table_rows
+from psopt.views.reading import Seen, read_run
 from psopt.views.reporting import figures, long_table, page
 from psopt.views.reporting.comparing import groups_of
 from psopt.views.reporting.concerns import Concern

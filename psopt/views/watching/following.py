@@ -86,8 +86,3 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     fits = isinstance(record, dict) and isinstance(record.get("round"), int | float)
     return record if fits else None
-
-
-def elapsed_s(record: dict[str, Any]) -> float:
-    """Seconds since round 1 began: a record's parts together."""
-    return sum(value for name, value in record.items() if name.endswith("_s"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from psopt.views.watching.following import elapsed_s
+from psopt.runs.trace import elapsed_s
 
 LATELY_S = 5.0
 """The stretch over which rounds per second are counted."""

@@ -15,9 +15,9 @@ from psopt.config import yaml_source
 from psopt.config.sentences import Complaints
 from psopt.errors import ConfigError
 from psopt.runs.occupancy import RUNNING, occupant
-from psopt.runs.trace import LINES, MASKS, packed_width
+from psopt.runs.trace import LINES, MASKS, elapsed_s, packed_width
 from psopt.views.watching import forecast
-from psopt.views.watching.following import Follower, elapsed_s
+from psopt.views.watching.following import Follower
 from psopt.views.watching.queue import Entry, Queue, Submitted
 
 PAYLOAD = ("payload_bytes_up", "payload_bytes_down")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from psopt.errors import ConfigError
-from psopt.runs.frames import ASIDE, holds_run, runs_in
+from psopt.runs.finding import JOBS, folders_in, holds_run
 from psopt.runs.progress import clock, size
 from psopt.views.watching.forecast import spark
 from psopt.views.watching.queue import Queue, submitted
@@ -80,8 +80,8 @@ class View:
     def look(self) -> list[Standing]:
         """How each run stands, in the order of the folders."""
         for folder in self.folders:
-            for path, name in _runs_of(folder):
-                self._runs.setdefault(path, Watched(path, name))
+            for path in _runs_of(folder):
+                self._runs.setdefault(path, Watched(path, str(path)))
         for run in self._runs.values():  # a job may be submitted, or submitted again, at any time
             run.job, run.task = _job_of(run.folder)
         placeholders = {path for path in self._runs if any(path in other.parents for other in self._runs)}
@@ -112,36 +112,24 @@ class View:
             return True
 
 
-def _runs_of(folder: Path) -> list[tuple[Path, str]]:
-    """The runs in a folder, each with what to call it, up to two folders down; one that may come is the folder's."""
-    if not folder.is_dir() or holds_run(folder):
-        return _points_of(folder) or [(folder, str(folder))]
-    found: dict[Path, str] = {}
-    for path, name in _points_of(folder):
-        found[path] = name
-    try:
-        for path in sorted(folder.iterdir()):
-            named = path.with_suffix("") if path.suffix == ".slurm" else path
-            if ASIDE.search(path.name) or not path.is_dir():
-                continue
-            if holds_run(named) or path != named:
-                inner = _points_of(named) or [(named, str(named))]
-            else:
-                inner = _points_of(path) or [(run, str(run)) for run in runs_in(path)]
-            found.update(inner)
-    except OSError:  # it vanished
-        pass
-    return list(found.items()) or [(folder, str(folder))]
+def _runs_of(folder: Path) -> list[Path]:
+    """The runs in a folder, and those that are to come; one that may come is the folder's."""
+    found: dict[Path, None] = {}
+    for path in folders_in(folder):
+        submitted_for = path.with_suffix("") if path.suffix == JOBS else path
+        points = _points_of(submitted_for)
+        if points or path.suffix == JOBS or holds_run(path):
+            found.update(dict.fromkeys(points or [submitted_for]))
+    return list(found) or [folder]
 
 
-def _points_of(folder: Path) -> list[tuple[Path, str]]:
+def _points_of(folder: Path) -> list[Path]:
     """The runs of an array that was submitted for the folder, begun or not."""
     job = submitted(folder)
     if job is None or job.points is None:
         return []
     width = max(3, len(str(job.points - 1)))
-    paths = [folder / NAME_OF_POINT.format(number, width) for number in range(job.points)]
-    return [(path, str(path)) for path in paths]
+    return [folder / NAME_OF_POINT.format(number, width) for number in range(job.points)]
 
 
 def _job_of(folder: Path) -> tuple[Any, int | None]:

@@ -54,8 +54,9 @@ def guarded() -> int:
             if first:
                 error.show()
             return 2
-        except click.Abort:
-            raise KeyboardInterrupt from None
+        except click.Abort as abort:
+            cause = abort.__cause__
+            raise cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt from None
     except (ConfigError, IncompatibleParts, WorkerFailed, CannotWrite, DeadlinePassed, Warned) as error:
         code = 2 if isinstance(error, ConfigError | IncompatibleParts) else 1
         if isinstance(error, Warned):

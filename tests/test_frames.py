@@ -19,6 +19,7 @@ from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.finding import find_runs
+from psopt.views.reporting.report import report
 from psopt.views.watching import watch
 
 
@@ -239,10 +240,35 @@ def test_wrong_exports_are_one_sentence(tmp_path):
     run(tmp_path / "r")
     ended = mpi_jobs.psopt("export", tmp_path / "r", "--out", tmp_path / "r")
     assert (ended.code, len(ended.said)) == (2, 1)
-    assert "cannot be written: Is a directory" in ended.said[0]
+    assert "is a folder; expected a file, as in" in ended.said[0]
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(ConfigError, match="nowhere: there is no such folder"):
         exported("nowhere")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_export_is_written_over_and_nothing_else(tmp_path):
+    out = sweep(tmp_path)
+    exported(out, "--out", tmp_path / "all.csv")
+    exported(out / "point-000", "--what", "uploads", "--out", tmp_path / "all.csv")
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 8 * 3
+    (tmp_path / "notes.csv").write_text("run,recipe,seeds\n")
+    (tmp_path / "empty.csv").write_text("")
+    report([out], tmp_path / "report.csv")
+    (out / "point-001" / "theta.npy").unlink()
+    before = contents(tmp_path)
+    own = [path for path in (out / "point-000").iterdir() if path.is_file()]
+    assert len(own) == 6
+    others = [*own, out / "table.json", out / "table.csv", tmp_path / "small.yaml", out / "point-001" / "theta.npy"]
+    for file in (*others, *(tmp_path / f"{name}.csv" for name in ("notes", "empty", "report"))):
+        with pytest.raises(ConfigError, match=r"is no export of psopt's|has the name of a run's own file"):
+            exported(out, "--out", file)
+    with pytest.raises(ConfigError, match="there is no folder"):
+        exported(out, "--out", tmp_path / "nowhere" / "all.csv")
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("command", [["export", "FOLDER"], ["explain", "FOLDER"], ["docs", "algorithms"], ["list"]])

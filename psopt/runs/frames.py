@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LINES_AT_ONCE = 10_000
 MOST_NAMED = 6
+LABELS = ("run", "recipe", "seed", "workers")
+"""What every table of runs begins with."""
 
 
 def trace_columns(run: Run) -> dict[str, np.ndarray]:
@@ -253,9 +255,7 @@ def load_runs(*folders: str | Path) -> Runs:
     labels = [
         {
             "run": run.folder.name if alone else str(run.folder),
-            "recipe": run.summary.get("recipe"),
-            "seed": run.summary.get("seed"),
-            "workers": run.summary.get("workers"),
+            **{name: run.summary.get(name) for name in LABELS[1:]},
             **axes,
         }
         for run, axes in found.values()

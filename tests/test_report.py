@@ -13,6 +13,7 @@ from helpers import tiny
 
 from psopt.cli import cli
 from psopt.config import parse, yaml_source
+from psopt.config.sentences import Complaints
 from psopt.errors import ConfigError
 from psopt.runs import folder as run_folder
 from psopt.runs.experiment import Plan, simulate
@@ -23,7 +24,7 @@ from psopt.runs.shard_smoothness import worker_smoothness
 from psopt.runs.trace import packed
 from psopt.views.reading import CUT_OFF, RUNNING, read_run
 from psopt.views.reporting.comparing import differences, groups_of, key_text, value_text
-from psopt.views.reporting.concerns import concerns_of, longest_silence
+from psopt.views.reporting.concerns import concerns_of, limit_of, longest_silence
 from psopt.views.reporting.costs import baseline_of, paid, ratio, read_targets, targets_of
 from psopt.views.reporting.curves import FEW, draw, panel_of, thinned
 from psopt.views.reporting.drawing import new_figure, style
@@ -176,6 +177,11 @@ def test_fields_that_not_all_records_have_are_left_out(tmp_path):
         ("config.yaml", "a: [", "is not YAML"),
         ("config.yaml", "workers: 3", "no resolved config"),
         ("config.yaml", "algorithm: {recipe: gd}\nworkers: many\n", "no number `workers`"),
+        ("config.yaml", "algorithm: {recipe: gd}\nworkers: true\nseed: 1\n", "no number `workers`"),
+        ("config.yaml", "algorithm: {recipe: gd}\nworkers: 2\nseed: 1\nrepeat: two\n", "no number `repeat`"),
+        ("config.yaml", "algorithm: {recipe: gd}\nworkers: 2\nseed: 1\nstop: {gap: x}\n", "no number `stop.gap`"),
+        ("config.yaml", "algorithm: {recipe: gd}\nworkers: 2\nseed: 1\nproblem: torch\n", "`problem` is no mapping"),
+        ("config.yaml", "algorithm: {recipe: [gd]}\nworkers: 2\nseed: 1\n", "no name `algorithm.recipe`"),
         ("summary.json", "{}", "schema None"),
         ("manifest.json", "{", "manifest.json is broken"),
     ],
@@ -185,6 +191,36 @@ def test_broken_files_are_told_of_in_a_sentence(tmp_path, file, content, said):
     (folder / file).write_text(content)
     with pytest.raises(ConfigError, match=re.escape(said)):
         read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "selection", "limit"),
+    [
+        ({"kind": "max_age", "rounds": 7}, {"kind": "all"}, (7, True)),
+        ({"kind": "max_age", "rounds": "seven"}, {"kind": "all"}, (None, False)),
+        ({"kind": "max_age"}, {"kind": "all", "window": 4}, (4, False)),
+        ({"kind": "innovation", "window": 10}, {"kind": "smoothness_drift", "max_age": 3}, (3, True)),
+        ({"kind": "innovation", "window": 10}, "all", (10, False)),
+        ("innovation", "all", (None, False)),
+        (["innovation"], 3, (None, False)),
+        (None, None, (None, False)),
+    ],
+)
+def test_the_limit_of_a_rule_in_whatever_form_it_is_written(tmp_path, trigger, selection, limit):
+    folder = write(tmp_path / "run")
+    config = yaml_source.read((folder / "config.yaml").read_text(), "c", Complaints("c"))
+    config["algorithm"] |= {"trigger": trigger, "selection": selection}
+    (folder / "config.yaml").write_text(yaml_source.dump(config))
+    run = read_run(folder)
+    assert limit_of(run) == limit
+    concerns_of(groups_of([run]))
+
+
+def test_damaged_numbers_about_a_run_are_no_ground_for_a_warning(tmp_path):
+    runs = [seen(tmp_path / str(n), summary={"f_star": star}) for n, star in enumerate(("x", [5.0], {}, True))]
+    for run, hosts in zip(runs, (3, True, [["a"]], None), strict=True):
+        run.manifest["hosts"] = hosts
+    assert not {"f_star"} & {kind for kind, _ in kinds(*runs)}
 
 
 def test_a_run_that_cannot_be_read_does_not_stop_the_others(tmp_path):

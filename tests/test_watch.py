@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 
 import mpi_jobs
 import pytest
@@ -189,6 +191,69 @@ def test_states_of_a_folder(tmp_path):
     assert state() == (State.CUT_OFF, "its process is gone")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("workers", "three", "config.yaml has no number `workers`"),
+        ("workers", True, "config.yaml has no number `workers`"),
+        ("repeat", "2", "config.yaml has no number `repeat`"),
+        ("stop", "soon", "`stop` is no mapping"),
+        ("stop", {"max_rounds": "ten"}, "config.yaml has no number `stop.max_rounds`"),
+        ("algorithm", [1], "config.yaml is no resolved config"),
+        ("algorithm", {"recipe": ["gd"]}, "config.yaml has no name `algorithm.recipe`"),
+    ],
+)
+def test_a_damaged_config_is_told_beside_the_state(tmp_path, key, value, said):
+    folder = tmp_path / "r"
+    config = {**run(folder).config, key: value}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    ended = look(folder)
+    assert (ended.state, ended.progress) == (State.ENDED, "8")
+    assert ended.note == f"max_rounds; holds a broken run: {said}".replace(
+        "run: `", "run: config.yaml is no resolved config: `"
+    )
+    (folder / "summary.json").unlink()
+    with occupied(folder):
+        seen = look(folder)
+    assert (seen.state, seen.uploads) == (State.RUNNING, ended.uploads)
+    assert said in seen.note
+    seen = look(folder)
+    assert seen.state is State.CUT_OFF
+    assert seen.note.startswith("its process is gone; ") and said in seen.note  # noqa: PT018
+    watch._table([ended, seen], 200, None)
+
+
+def test_what_else_may_be_damaged(tmp_path):
+    folder = tmp_path / "r"
+    run(folder)
+    config = (folder / "config.yaml").read_bytes()
+    for content, said in [
+        (b"a: [", "config.yaml"),
+        (b"\xff", "config.yaml is not UTF-8 text"),
+        (b"", "no resolved config"),
+    ]:
+        (folder / "config.yaml").write_bytes(content)
+        assert said in look(folder).note
+    (folder / "config.yaml").write_bytes(config)
+    summary = json.loads((folder / "summary.json").read_text())
+    for name in ("rounds", "uploads", "wall_s", "payload_bytes_up"):
+        (folder / "summary.json").write_text(json.dumps({**summary, name: "many"}))
+        seen = look(folder)
+        assert (seen.state, seen.note) == (State.ENDED, f"max_rounds; summary.json has no number `{name}`")
+    (folder / "summary.json").write_text(json.dumps(summary))
+    lines = (folder / "trace.jsonl").read_text().splitlines()
+    damaged = [
+        json.dumps({**json.loads(line), name: "x"})
+        for line, name in zip(lines, ("uploads", "gap", "rest_s"), strict=False)
+    ]
+    (folder / "trace.jsonl").write_text("\n".join([*damaged, *lines[3:]]) + "\n")
+    assert len(look(folder).course) == len(lines) - 3
+    for points in ("3", True, [3]):
+        (tmp_path / "r.slurm").mkdir(exist_ok=True)
+        (tmp_path / "r.slurm" / JOB).write_text(json.dumps({"job": "42", "points": points}))
+        assert submitted(folder) is None
+
+
 def test_a_run_that_has_stalled(tmp_path):
     folder = tmp_path / "r"
     run(folder)
@@ -366,20 +431,51 @@ def test_many_runs_give_way_to_those_that_matter(tmp_path):
 SLOW = "faults=[{kind: delay, worker: 0, seconds: 0.02}]"
 
 
+def test_lines_come_at_a_change_and_now_and_then(tmp_path, monkeypatch, capsys):
+    """Without a terminal, of a run whose records come as the looks do."""
+    folder = tmp_path / "r"
+    run(folder, algorithm="gd", stop={"max_rounds": 40})
+    lines, summary = (folder / "trace.jsonl").read_text().splitlines(True), (folder / "summary.json").read_text()
+    (folder / "summary.json").unlink()
+    (folder / "trace.jsonl").write_text("")
+    (folder / "uploads.bin").write_bytes(b"")
+    view, wait = watch.View([folder]), threading.Event.wait
+    held = ExitStack()
+    held.enter_context(occupied(folder))
+
+    def pause(nobody, timeout=None):
+        if lines:
+            with open(folder / "trace.jsonl", "a") as file:
+                file.writelines(lines[:10])
+            del lines[:10]
+        else:
+            held.close()
+            (folder / "summary.json").write_text(summary)
+
+    monkeypatch.setattr(threading.Event, "wait", pause)
+    monkeypatch.setattr(watch, "PLAIN_EVERY_S", 0.0)
+    assert watch._plain(view, 0.0) == 0
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    states = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert states[0] == "starting"
+    going = [state for state in states if state.startswith("running; round ")]
+    assert [state.split()[2] for state in going] == ["9", "19", "29", "39", "40"]
+    assert all("rounds/s" in state and " to go" in state for state in going)
+    assert states[-1].startswith("ended: max_rounds; round 40, uploads 120 (100.0%)")
+
+
 def test_a_run_is_watched_to_its_end_from_outside(tmp_path):
     """Started before the run, without a terminal: a line a change, and it leaves when the run has ended."""
     config, folder = tmp_path / "small.yaml", tmp_path / "r"
     config.write_text(json.dumps(tiny(algorithm="gd", stop={"max_rounds": 120})))
     watching = mpi_jobs.start([sys.executable, "-m", "psopt", "watch", str(folder), "--interval", "0.1"])
+    first = watching.stdout.readline()  # and no sooner is the run begun
     simulated = mpi_jobs.psopt("simulate", config, "--set", SLOW, "--out", folder, "--quiet")
     assert simulated.code == 0, simulated
-    ended = mpi_jobs.finish(watching, timeout_s=30)
+    ended = mpi_jobs.finish(watching, timeout_s=60)
     assert (ended.code, ended.err) == (0, ""), ended
-    states = [line.split(": ", 1)[1] for line in ended.out.splitlines()]
-    assert states[0] == "waiting: no such folder yet"
-    assert states[1].startswith(("starting", "running"))
-    assert any(state.startswith("running; round ") and "rounds/s" in state and " to go" in state for state in states)
-    assert states[-1].startswith("ended: max_rounds; round 120, uploads 360 (100.0%)")
+    assert first.endswith(": waiting: no such folder yet\n")
+    assert ": ended: max_rounds; round 120, uploads 360 (100.0%)" in ended.out.splitlines()[-1]
 
 
 def test_a_killed_run_is_cut_off_and_ctrl_c_leaves_quietly(tmp_path):

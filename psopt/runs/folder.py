@@ -37,6 +37,9 @@ FILES = ("config.yaml", "manifest.json", "trace.jsonl", "uploads.bin", "theta.np
 """What a run folder holds in any case."""
 
 
+COUNTED = ("workers", "rounds", "uploads", "wall_s")
+"""Fields of a summary that tables are made with."""
+
 MAY_MISS = ("objective", "gap", "test_loss", "test_accuracy")
 """Fields that a record may hold nothing in."""
 
@@ -235,7 +238,7 @@ def columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     if not records:
         return {}
     return {
-        name: np.array([record[name] for record in records], dtype=float if _may_miss(name) else None)
+        name: np.array([record[name] for record in records], dtype=float if may_miss(name) else None)
         for name in records[0]
     }
 
@@ -244,12 +247,13 @@ def records(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """The way back: a mapping a record, nothing for NaN."""
     plain = {name: values.tolist() for name, values in columns.items()}
     for name in plain:
-        if _may_miss(name):
+        if may_miss(name):
             plain[name] = [None if value != value else value for value in plain[name]]
     return [dict(zip(plain, values, strict=True)) for values in zip(*plain.values(), strict=True)]
 
 
-def _may_miss(name: str) -> bool:
+def may_miss(name: str) -> bool:
+    """Whether a record may hold nothing in the field."""
     return name in MAY_MISS or name.endswith("_se")
 
 
@@ -293,6 +297,10 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
         table = "; it holds a table of runs: load one of the folders in it" * (folder / "table.json").is_file()
         raise ConfigError(f"{folder} holds no finished run: {', '.join(missing)} is missing{table}")
     summary = read_summary(folder)
+    for name in COUNTED:
+        value = summary.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or (name == "workers" and value < 1):
+            raise ConfigError(f"{folder} holds a broken run: summary.json has no number `{name}`")
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         with open(folder / "trace.jsonl") as lines:

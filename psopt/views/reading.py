@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from psopt.config import LARGEST, yaml_source
+from psopt.config.model import MOST_WORKERS
 from psopt.config.sentences import Complaints
 from psopt.errors import ConfigError
 from psopt.runs import folder as run_folder
@@ -80,7 +81,7 @@ def read_run(folder: Path) -> Seen:
 
     Raises `ConfigError` where what is there cannot be read, or belongs to no run.
     """
-    config = _config(folder)
+    config = config_in(folder)
     seen = _read(folder, config)
     paths = sorted(path.parent for path in folder.glob("replica-*/trace.jsonl"))
     replicas = tuple(_read(path, {**config, "repeat": 1, "seed": seen.seed + _number(path)}) for path in paths)
@@ -94,7 +95,11 @@ def _number(replica: Path) -> int:
     return int(digits)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_in(folder: Path) -> dict[str, Any]:
+    """The config as it stands in the folder.
+
+    Raises `ConfigError` where there is none, or where what is looked at in it is not what a resolved one holds.
+    """
     path = folder / "config.yaml"
     if not _is_there(path):
         raise ConfigError(f"{folder} holds a broken run: config.yaml is missing")
@@ -105,11 +110,24 @@ def _config(folder: Path) -> dict[str, Any]:
     complaints.raise_any()
     if not isinstance(config, dict) or not isinstance(config.get("algorithm"), dict):
         raise ConfigError(f"{folder} holds a broken run: config.yaml is no resolved config")
-    for key, least in (("workers", 1), ("seed", 0)):
-        value = config.get(key)
-        if not isinstance(value, int) or value < least:
+    for key in ("problem", "data", "stop", "trace"):
+        if not isinstance(config.get(key, {}), dict):
+            raise ConfigError(f"{folder} holds a broken run: config.yaml is no resolved config: `{key}` is no mapping")
+    for key, least, most in (("workers", 1, MOST_WORKERS), ("seed", 0, None), ("repeat", 1, None)):
+        value = config.get(key, 1 if key == "repeat" else None)
+        if not is_number(value, int) or value < least or (most is not None and value > most):
             raise ConfigError(f"{folder} holds a broken run: config.yaml has no number `{key}`")
+    for key, value in config.get("stop", {}).items():
+        if value is not None and not is_number(value):
+            raise ConfigError(f"{folder} holds a broken run: config.yaml has no number `stop.{key}`")
+    if not isinstance(config["algorithm"].get("recipe"), str | None):
+        raise ConfigError(f"{folder} holds a broken run: config.yaml has no name `algorithm.recipe`")
     return config
+
+
+def is_number(value: Any, kinds: Any = (int, float)) -> bool:
+    """Whether it is a number; true and false are none."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _read(folder: Path, config: dict[str, Any]) -> Seen:

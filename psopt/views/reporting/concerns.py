@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from psopt.config.sentences import short
-from psopt.views.reading import CUT_OFF, RUNNING, Seen
+from psopt.views.reading import CUT_OFF, RUNNING, Seen, is_number
 from psopt.views.reporting.comparing import Group, flat
 from psopt.views.reporting.measures import ACCURACY, GAP, OBJECTIVE, has, tiny_text
 
@@ -281,7 +281,8 @@ def _below_f_star(groups: Sequence[Group]) -> Iterator[Concern]:
     for group, run in _each(groups):
         if has(run.trace, GAP):
             gap = run.trace["gap"]
-            scale = abs(float((run.summary or {}).get("f_star") or 0.0))
+            told = (run.summary or {}).get("f_star")
+            scale = abs(float(told)) if is_number(told) else 0.0
             if np.nanmin(gap) < -ROUNDING * scale:
                 names.append(f"{_name(group, run)} ({np.nanmin(gap):.1e})")
     if names:
@@ -325,6 +326,8 @@ def _elsewhere(groups: Sequence[Group]) -> Iterator[Concern]:
 
 _PLACES: dict[str, Callable[[Seen], Any]] = {
     "different machines": lambda run: run.manifest.get("system"),
-    "different hosts": lambda run: sorted(set(run.manifest.get("hosts") or [])),
+    "different hosts": lambda run: (
+        sorted({*map(str, hosts)}) if isinstance(hosts := run.manifest.get("hosts"), list) else []
+    ),
     "different numbers of ranks": lambda run: run.manifest.get("ranks"),
 }

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from psopt.runs.folder import may_miss
+from psopt.views.reading import is_number
+
 KEPT = 4000
 """Records that are remembered."""
 
@@ -84,5 +87,9 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    fits = isinstance(record, dict) and isinstance(record.get("round"), int | float)
+    fits = isinstance(record, dict) and "round" in record and all(_fits(*entry) for entry in record.items())
     return record if fits else None
+
+
+def _fits(name: str, value: Any) -> bool:
+    return is_number(value) or (value is None and may_miss(name))

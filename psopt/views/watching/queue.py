@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from psopt.slurm import OVER
+from psopt.views.reading import is_number
 
 JOB = "submitted.json"
 """What `psopt submit` leaves in FOLDER.slurm: the job's number, and of an array how many points it has."""
@@ -31,7 +32,8 @@ def submitted(folder: Path) -> Submitted | None:
     """The job that was last submitted for a folder; None where none was."""
     try:
         said = json.loads((folder.with_name(f"{folder.name}.slurm") / JOB).read_text())
-        return Submitted(str(said["job"]), said["points"])
+        points = said["points"]
+        return Submitted(str(said["job"]), points) if points is None or is_number(points, int) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

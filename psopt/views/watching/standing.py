@@ -11,16 +11,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from psopt.config import yaml_source
-from psopt.config.sentences import Complaints
+from psopt.config.sentences import short
 from psopt.errors import ConfigError
 from psopt.runs.occupancy import RUNNING, occupant
 from psopt.runs.trace import LINES, MASKS, elapsed_s, packed_width
+from psopt.views.reading import config_in, is_number
 from psopt.views.watching import forecast
 from psopt.views.watching.following import Follower
 from psopt.views.watching.queue import Entry, Queue, Submitted
 
 PAYLOAD = ("payload_bytes_up", "payload_bytes_down")
+IN_SUMMARY = ("rounds", "uploads", "wall_s", *PAYLOAD)
+"""Fields of a summary that are counted with."""
+
 UNLOCKED_S = 30.0
 """How long after its last change a folder counts as written to where locks may not tell."""
 
@@ -102,6 +105,7 @@ class Watched:
         self._trace = Follower(folder / LINES)
         self._config: dict[str, Any] = {}
         self._config_at: float | None = None
+        self._damage = ""
         self._seen = False
         self._end: tuple[int, Standing] | None = None
 
@@ -128,11 +132,17 @@ class Watched:
         summary = _json(self.folder / "summary.json")
         self._read_config()
         self._trace.look()
+        damage = [self._damage]
+        if wrong := [name for name in IN_SUMMARY if not is_number(summary.get(name, 0))]:
+            summary = {name: value for name, value in summary.items() if name not in wrong}
+            damage.append(f"summary.json has no number `{wrong[0]}`")
         known = self._config_at is not None or bool(summary)
         self._seen |= known or writer
         state, note = self._state(writer, summary, known, entry, queue)
         if state is State.CUT_OFF and _writer(self.folder):  # it began to write only just now
             state, note = State.STARTING, ""
+        if state is not State.STARTING:  # when it may be half written
+            note = "; ".join(filter(None, [note, *damage]))
         return self._standing(state, note, summary if state.over else {})
 
     def _state(
@@ -165,10 +175,8 @@ class Watched:
     def _standing(self, state: State, note: str, summary: dict[str, Any]) -> Standing:
         records, config, now = list(self._trace.records), self._config, time.time()
         last = records[-1] if records else {}
-        stop = config["stop"] if isinstance(config.get("stop"), dict) else {}
-        algorithm = config.get("algorithm")
-        recipe = summary.get("recipe") or (algorithm.get("recipe") if isinstance(algorithm, dict) else algorithm)
-        workers, repeat = config.get("workers") or 0, config.get("repeat") or 1
+        stop, workers, repeat = config.get("stop", {}), config.get("workers", 0), config.get("repeat", 1)
+        recipe = summary.get("recipe") or config.get("algorithm", {}).get("recipe")
         numbers = {**last, **summary}
         k = max(numbers.get("rounds", last.get("round", 0)), 0 if summary else self._rounds(workers))
         uploads = numbers.get("uploads")
@@ -196,8 +204,8 @@ class Watched:
                 left_s=None if left is None else max(0.0, left - silent),
                 rate=0.0 if stalled else forecast.rate(records),
             )
-            note = "stalled?" if stalled else note
-        return Standing(self.name, recipe or "", state, note, **fields)
+            note = "; ".join(filter(None, ["stalled?" * stalled, note]))
+        return Standing(self.name, str(recipe or ""), state, note, **fields)
 
     def _of_replicas(self, repeat: int, now: float) -> dict[str, Any]:
         done, started = self._replicas(), _json(self.folder / "manifest.json").get("started")
@@ -225,18 +233,19 @@ class Watched:
         return max((at for at in times if at is not None), default=None)
 
     def _read_config(self) -> None:
-        """Anew where it has changed; what is half written is read at a later look."""
+        """Anew where it has changed; what is half written, or damaged, is read again at a later look."""
         path = self.folder / "config.yaml"
         try:
             changed = path.stat().st_mtime
             if changed != self._config_at:
-                found = yaml_source.read(path.read_text(), str(path), Complaints(str(path)))
-                self._config = found if isinstance(found, dict) else {}
-                self._config_at = changed if self._config else -1.0
-        except (OSError, ValueError):
-            self._config, self._config_at = {}, None
-        except ConfigError:
-            self._config_at = -1.0
+                self._config, self._damage, self._config_at = {}, "", -1.0
+                self._config = config_in(self.folder)
+                self._config_at = changed
+        except OSError:
+            self._config, self._damage, self._config_at = {}, "", None
+        except ConfigError as error:
+            said = str(error).partition("\n")[0]
+            self._damage = short(said.removeprefix(f"{self.folder} ").replace(f"{self.folder}/", ""), 200)
 
 
 def _writer(folder: Path) -> bool:
@@ -261,7 +270,7 @@ def _writer(folder: Path) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON file's mapping; nothing where there is none, for now or for ever."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text()) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -66,7 +66,7 @@ def all_of_the_api(folder):
     again = psopt.minimize("least-squares", "lag-increasing", **given, out=folder, resume=True)
     sweep = [psopt.minimize("least-squares", "lag-increasing", name, **given) for name in ("gd", "lag-ps")]
     whole = psopt.minimize("least-squares", "lag-increasing", "gd", **given, repeat=2)
-    asked = [{"kind": "interrupt", "worker": 1, "round": 9}]
+    asked = [{"kind": "interrupt", "server": True, "round": 9}]
     try:
         psopt.minimize("least-squares", "lag-increasing", **given, out=f"{folder}-2", faults=asked)
     except KeyboardInterrupt:

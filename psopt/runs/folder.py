@@ -302,15 +302,24 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
         if isinstance(value, bool) or not isinstance(value, int | float) or (name == "workers" and value < 1):
             raise ConfigError(f"{folder} holds a broken run: summary.json has no number `{name}`")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        with open(folder / "trace.jsonl") as lines:
+        name = "manifest.json"
+        manifest = json.loads((folder / name).read_text())
+        name = "trace.jsonl"
+        with open(folder / name) as lines:
             records = [json.loads(line) for line in lines]
-        theta = np.load(folder / "theta.npy", allow_pickle=False)
-        uploads = np.load(folder / "uploads.npy", allow_pickle=False) if replicated else None
-    except ValueError as error:
-        raise ConfigError(f"{folder} holds a broken run: {error}") from None
+        name = "theta.npy"
+        theta = np.load(folder / name, allow_pickle=False)
+        name = "uploads.npy"
+        uploads = np.load(folder / name, allow_pickle=False) if replicated else None
+    except (ValueError, EOFError):
+        raise ConfigError(f"{folder} holds a broken run: {name} is damaged") from None
     if uploads is None:
         uploads = read_uploads(folder / "uploads.bin", summary["workers"])
+        rounds = summary["rounds"]
+        if summary["status"] == Held.FINISHED.value and len(uploads) != rounds:
+            raise ConfigError(f"{folder} holds a broken run: uploads.bin holds {len(uploads)} of {rounds} rounds")
+        if summary["status"] == Held.FINISHED.value and not records:
+            raise ConfigError(f"{folder} holds a broken run: trace.jsonl holds no record")
     return Run(folder, config, manifest, summary, columns(records), uploads, theta)
 
 
@@ -318,8 +327,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """The content of ``summary.json``; raises `ConfigError` when it is broken, or another schema's."""
     try:
         summary = json.loads((folder / "summary.json").read_text())
-    except ValueError as error:
-        raise ConfigError(f"{folder} holds a broken run: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{folder} holds a broken run: summary.json is damaged") from None
     schema = summary.get("schema") if isinstance(summary, dict) else None
     if schema != SCHEMA:
         raise ConfigError(f"{folder} was written with schema {schema}; this psopt reads {SCHEMA}")

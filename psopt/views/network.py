@@ -56,7 +56,7 @@ def parse_rate(text: str) -> float:
     value, unit = _quantity(text, "--bandwidth", "a rate such as 100Mbit, 1Gbit or 10MB/s")
     name = unit.lower().removesuffix("/s")
     if name.endswith("bps"):
-        name = f"{name[:-3]}bit"
+        name = f"{name[:-3]}{'b' if unit.endswith('Bps') else 'bit'}"
     if name not in RATES or ("bit" not in name and "B" not in unit):
         raise ConfigError(
             f"--bandwidth `{text}` has the unit `{unit}`; expected kbit, Mbit or Gbit for bits, kB, MB or GB for bytes"

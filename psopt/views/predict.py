@@ -4,6 +4,7 @@ Who was asked and who spoke in each round is taken from the run folder, so is wh
 `psopt.views.conversation` tells how long it takes to say so over that network.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,16 @@ class Recorded:
     measured_s: float
     ranks: int
     ended: str
+    minimises: str
+    """The problem and its data, as text."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Seconds on one network; ``spent`` by `KINDS` and ``server``, which add up to ``wall_s``.
 
-    ``server_link`` is the share of the wall time in which the server's cable would be taken, down and up.
+    ``server_link`` is the share of the wall time in which the server's cable would be taken, down and up, and
+    ``looking_s`` what of it goes to questions off the books: the objective, a score.
     """
 
     network: Network
@@ -83,6 +87,7 @@ class Prediction:
     wall_s: float
     spent: dict[str, float]
     server_link: tuple[float, float]
+    looking_s: float
 
 
 def recorded(folder: Path) -> Recorded:
@@ -101,8 +106,6 @@ def recorded(folder: Path) -> Recorded:
         raise ConfigError(f"{folder} holds a run that ended with `{summary['status']}`; expected a finished one")
     if summary["lost"] or config.faults:
         raise ConfigError(f"{folder} holds a run with lost workers or `faults`, whose times are none of the method's")
-    if len(run.uploads) != summary["rounds"]:
-        raise ConfigError(f"{folder} is damaged: uploads.bin holds {len(run.uploads)} of {summary['rounds']} rounds")
     if not summary["rounds"] or summary["rounds"] > MOST_ROUNDS:
         raise ConfigError(f"{folder} holds a run of {summary['rounds']} rounds; expected 1 to {MOST_ROUNDS}")
     return Recorded(
@@ -117,6 +120,7 @@ def recorded(folder: Path) -> Recorded:
         measured_s=summary["wall_s"],
         ranks=summary["ranks"],
         ended=str(summary["stop_reason"]),
+        minimises=json.dumps([run.config["problem"], run.config["data"]], sort_keys=True),
     )
 
 
@@ -192,12 +196,13 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
     hosts, spent, server_s = Conversation(network, ranks), np.zeros(len(KINDS)), 0.0
     everyone = tuple(range(run.workers))
     said: tuple[int, int] | None = None
+    looking_s = 0.0
     # Off the clock: theta goes to everyone, for the first iterate, L or f*, and TCP's windows have grown a little.
     hosts.ask(Question(_whole(run), dealt(everyone, [0.0] * run.workers, [HEADER_NBYTES] * run.workers, ranks), True))
     hosts.begin()
     for each in run.rounds:
         asked = everyone if each.asked is None else each.asked
-        answer_s = float(f"{each.answer_s:.1e}")  # so that many rounds are alike
+        answer_s = float(f"{each.answer_s:.2e}")  # so that many rounds are alike
         if asked:
             sizes = [HEADER_NBYTES + (each.upload_nbytes if m in each.spoke else 0) for m in asked]
             work = dealt(asked, [answer_s] * len(asked), sizes, ranks)
@@ -205,17 +210,19 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
             collective = run.collective and each.asked is None
             spent += hosts.ask(Question(parts, work, collective))
             said = (len(each.spoke), each.upload_nbytes)
+        began_s = hosts.elapsed_s
         for number in range(each.looks):
             nbytes = HEADER_NBYTES + (SCORE_NBYTES if run.score and number == each.looks - 1 else 0)
             work = dealt(everyone, [answer_s] * run.workers, [nbytes] * run.workers, ranks)
             spent += hosts.ask(Question(_whole(run), work, run.collective))
+        looking_s += hosts.elapsed_s - began_s
         hosts.pass_time(each.server_s)
         server_s += each.server_s
     sent, received = (
         nbytes / network.bytes_per_s / hosts.elapsed_s for nbytes in (hosts.server_sent, hosts.server_received)
     )
     by_kind = {**dict(zip(KINDS, spent.tolist(), strict=True)), "server": server_s}
-    return Prediction(network, ranks, hosts.elapsed_s, by_kind, (sent, received))
+    return Prediction(network, ranks, hosts.elapsed_s, by_kind, (sent, received), looking_s)
 
 
 def _whole(run: Recorded) -> tuple[int, ...]:

@@ -13,6 +13,10 @@ from psopt.views.predict import Prediction, Recorded, check_ranks, predict, reco
 COLUMNS = ("computing", "downlink", "uplink", "latency", "waiting", "server")
 
 
+MUCH = 0.1
+"""The share of the time that is told when evaluations take more."""
+
+
 def tell(
     folders: Sequence[Path],
     rates: Sequence[str],
@@ -49,6 +53,7 @@ def _as_data(run: Recorded, prediction: Prediction) -> dict[str, Any]:
         "hosts": prediction.ranks,
         "network": {"bits_per_s": network.bits_per_s, "latency_s": network.latency_s},
         "wall_s": prediction.wall_s,
+        "evaluating_s": prediction.looking_s,
         "seconds": {kind: prediction.spent[kind] for kind in COLUMNS},
         "server_link": {"out": sent, "in": received},
         "recorded": {"wall_s": run.measured_s, "ranks": run.ranks},
@@ -80,6 +85,22 @@ def _show(found: Sequence[tuple[Network, Sequence[tuple[Recorded, Prediction]]]]
         out.print(
             escape(f"{name}: {_what(run)}; here {run.workers} workers and the server on {prediction.ranks} hosts")
         )
+    for network, predictions in found:
+        asked = [
+            f"{name} {prediction.looking_s / prediction.wall_s:.0%}"
+            for name, (_, prediction) in zip(names, predictions, strict=True)
+            if prediction.looking_s > MUCH * prediction.wall_s
+        ]
+        if asked:
+            out.print(
+                escape(
+                    f"{network.name}: much of the time goes to evaluations, off the books, at each record of the "
+                    f"trace: {', '.join(asked)}. A larger `trace.every` spares it."
+                )
+            )
+    if len({run.minimises for run, _ in found[0][1]}) > 1:
+        out.print("These runs have different problems or data: which is over first says nothing of their methods.")
+        return
     for network, predictions in found:
         if len(predictions) > 1:
             out.print(escape(_verdict(network, names, [prediction for _, prediction in predictions])))

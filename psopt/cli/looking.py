@@ -52,7 +52,12 @@ def watch(folders: tuple[Path, ...], interval: float, once: bool) -> int:
 
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
-@click.option("--out", callback=folder, metavar="FILE", help="CSV file to write.  [default: standard output]")
+@click.option(
+    "--out",
+    callback=folder,
+    metavar="FILE",
+    help="CSV file to write, over an older export at most.  [default: standard output]",
+)
 @click.option("--what", type=click.Choice(["trace", "uploads"]), default="trace", show_default=True)
 def export(folders: tuple[Path, ...], out: Path | None, what: str) -> int:
     """Write the runs in DIR... as CSV: a line a record of the trace, or a round and worker.

@@ -4,6 +4,7 @@ The guard is what keeps an MPI job from hanging: whatever is raised on one rank 
 raised printed once. Mistakes of input get one sentence.
 """
 
+import contextlib
 import os
 import select
 import sys
@@ -52,7 +53,8 @@ def guarded() -> int:
             return code
         except click.ClickException as error:
             if first:
-                error.show()
+                with contextlib.suppress(BrokenPipeError):
+                    error.show()
             return 2
         except click.Abort as abort:
             cause = abort.__cause__

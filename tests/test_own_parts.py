@@ -252,6 +252,7 @@ NO_TRIGGER = "found the text '{}', expected the form `package.module:Class`"
         ("mine:Hides", "field `x` has `init=False` and so cannot be a key: make it a property"),
         ("mine:Alias", "cannot be found by the name that it gives itself, as other ranks have to find it"),
         ("mine:Refuses", "cannot be made: RuntimeError: not today (/"),
+        ("mine:Doubts", "cannot be made: ValueError: not today (/"),
         ("raises:Mine", "its module cannot be imported: ZeroDivisionError: division by zero (/"),
         ("leaves:Mine", "its module cannot be imported: SystemExit: 3 (/"),
         ("broken:Mine", "its module cannot be imported: SyntaxError: "),
@@ -285,7 +286,8 @@ def test_one_sentence_for_a_class_that_is_no_part(kind, sentence, place):
         + like("Kind", "kind: int = 1")
         + like("Hides", "x: int = field(default=1, init=False)")
         + f"\ndef made():\n{textwrap.indent(like('Inner', 'x: int = 1'), '    ')}\n    return Inner\nAlias = made()\n"
-        + like("Refuses", "x: int = 1", body=bad + members_),
+        + like("Refuses", "x: int = 1", body=bad + members_)
+        + like("Doubts", "x: int = 1", body=bad.replace("RuntimeError", "ValueError") + members_),
     )
     (place / "raises.py").write_text("x = 1\n1 / 0\n")
     (place / "leaves.py").write_text("raise SystemExit(3)\n")

@@ -167,16 +167,14 @@ class Builder:
         if base is not None and any(name in values for name in one_of):
             values = {**dict.fromkeys(one_of), **values}  # the one that the recipe had set gives way
         try:
+            if is_own(kind):
+                return own.made(cls, values, base)
             return cls(**values) if base is None else replace(base, **values)
         except ConfigError as error:
             named = re.match(r"key '(\w+)'", error.message)
             self.complaints.add((*path, named[1]) if named and named[1] in given else path, error.message)
         except (ArithmeticError, TypeError, ValueError, RecursionError, MemoryError):  # of a formula, say
             self.complaints.add(path, f"cannot be used: {', '.join(f'{n} is {show(v)}' for n, v in values.items())}")
-        except Exception as error:
-            if not is_own(kind):
-                raise
-            self.complaints.add(path, f"cannot be made: {own.words(error)}")
         return FAULTY
 
     def value(self, cls: type[Any], name: str, key: Key, value: Any, path: Path, base: Any, family: str) -> Any:

@@ -10,7 +10,7 @@ import sys
 import traceback
 import types
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -76,10 +76,20 @@ def check_class(family: str, cls: type[Any]) -> None:
     _check_keys(named, cls)
 
 
+def made(cls: type[Any], values: dict[str, Any], base: Any) -> Any:
+    """The part, by the user's own constructor; raises `ConfigError` from whatever that raises."""
+    try:
+        return cls(**values) if base is None else replace(base, **values)
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's `__post_init__` may raise anything
+        raise ConfigError(f"cannot be made: {words(error)}") from error
+
+
 def _check_keys(named: str, cls: type[Any]) -> None:
     try:
         keys = keys_of(cls)
-    except Exception as error:
+    except Exception as error:  # annotations may be text that is evaluated, which may raise anything
         raise ConfigError(f"{named}: its annotations or defaults cannot be read: {words(error)}") from error
     for entry in fields(cls):
         key, field = keys[entry.name], f"{named}: field `{entry.name}`"

@@ -120,7 +120,7 @@ def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
-    manifest = _open_folder(plan, _manifest(config, 1, [], None), held)
+    manifest = _open_folder(plan, own_code.manifest(config, 1, [], None), held)
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
@@ -188,7 +188,7 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
-    manifest = _manifest(config, link.size, hosts, library())
+    manifest = own_code.manifest(config, link.size, hosts, library())
     manifest = step(lambda: _open_folder(plan, manifest, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
@@ -200,10 +200,6 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
         _serve(plan, link, workers, replica, facts, part, faults)
     faults.end()
     return outcome if survives else _share_outcome(plan, link, facts.dim, outcome)
-
-
-def _manifest(config: RunConfig, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:
-    return {**run_folder.manifest(config.sha256(), ranks, hosts, mpi), own_code.KEY: own_code.own_code(config)}
 
 
 def _check_folder(plan: Plan) -> None:

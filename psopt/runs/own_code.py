@@ -17,6 +17,7 @@ from psopt.config import RunConfig
 from psopt.config.own import is_own, own_parts
 from psopt.errors import ConfigError
 from psopt.parts import kind_of
+from psopt.runs import folder as run_folder
 from psopt.runs.agreement import together
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 KEY = "own_code"
 Code = dict[str, dict[str, str]]
 """Name, as ``package.module:Class`` -> ``file`` and ``sha256``."""
+
+
+def manifest(config: RunConfig, ranks: int, hosts: list[str], mpi: str | None) -> dict[str, Any]:
+    """What the run is made with, code of the user's included."""
+    return {**run_folder.manifest(config.sha256(), ranks, hosts, mpi), KEY: own_code(config)}
 
 
 def own_code(config: RunConfig) -> Code:

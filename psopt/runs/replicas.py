@@ -119,7 +119,7 @@ def _create(plan: "Plan", link: "Link | None", done: int, held: ExitStack) -> di
 
         ranks, mpi = link.size, library()
         hosts = link.gather(link.host, config.timeouts.start_s)
-    manifest = {**run_folder.manifest(config.sha256(), ranks, hosts, mpi), own_code.KEY: own_code.own_code(config)}
+    manifest = own_code.manifest(config, ranks, hosts, mpi)
 
     def create() -> dict[str, Any]:
         if plan.folder is None or (link is not None and link.rank):

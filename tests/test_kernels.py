@@ -214,7 +214,7 @@ def test_sum_rows_is_the_literal_loop_bit_for_bit(dtype, d, workers):
     stale = np.random.default_rng(d).standard_normal((workers, d)).astype(dtype)
     stale[:, 0] = -0.0
     out = np.full(d, np.nan, dtype)
-    vector.sum_rows(stale, out)
+    vector.sum_rows(stale, 0, out)
     expected = np.zeros(d, dtype)
     for m in range(workers):
         expected += stale[m]

@@ -39,6 +39,7 @@ _CODES = {dtype.char: code for code, dtype in enumerate(_DTYPES)} | {"l": 4, "q"
 _ITEMSIZES = tuple(dtype.itemsize for dtype in _DTYPES)
 MOST_WHOLE = 2**53
 _BROADCAST, _UPLOAD = int(Kind.BROADCAST), int(Kind.UPLOAD)
+_LINE = 64
 _QUESTIONS = frozenset(What)
 
 
@@ -48,11 +49,29 @@ def nbytes(message: Message) -> int:
     return HEADER_NBYTES + array.nbytes + (message.mask_nbytes if type(message) is Broadcast else 0)
 
 
+def frames_of(count: int, nbytes: int) -> tuple[np.ndarray, list["Frame"]]:
+    """A block of memory, shape (count, width), uint8, and a frame in each row of it, with room for ``nbytes`` behind
+    the header, which begin with a cache line.
+    """
+    width = -(-(HEADER_NBYTES + nbytes) // _LINE) * _LINE
+    memory = np.empty(count * width + _LINE, dtype=np.uint8)
+    start = -(memory.ctypes.data + HEADER_NBYTES) % _LINE
+    block = memory[start : start + count * width].reshape(count, width)
+    return block, [Frame(row[: HEADER_NBYTES + nbytes]) for row in block]
+
+
+def frame_of(vector: int, dtype: np.dtype) -> "Frame":
+    """A frame for one vector of that many elements, and its `Frame.array`."""
+    _, (frame,) = frames_of(1, vector * dtype.itemsize)
+    frame.hold(vector, dtype)
+    return frame
+
+
 class Frame:
     """A buffer for one message at a time, which it can write and read over and over.
 
     The view of the buffer that holds the array is kept: messages of one kind follow each other, and making views costs
-    more than filling them.
+    more than filling them. A message whose array is this view is written without a copy.
 
     Parameters
     ----------
@@ -69,8 +88,18 @@ class Frame:
     def __init__(self, buffer: np.ndarray) -> None:
         self.buffer = buffer
         self._head = memoryview(buffer)
-        self._array, self._dtype, self._code, self._count, self._end = NO_VECTOR, None, 0, 0, HEADER_NBYTES
+        self._array, self._dtype, self._code, self._count, self._end = NO_VECTOR[:], None, 0, 0, HEADER_NBYTES
         self.nbytes = 0
+
+    @property
+    def array(self) -> np.ndarray:
+        """The view of the buffer that held the last array."""
+        return self._array
+
+    def hold(self, count: int, dtype: np.dtype) -> np.ndarray:
+        """The view for ``count`` elements of ``dtype``: arrays like that leave from it, and arrive in it."""
+        self._check_room(_UPLOAD, 0, HEADER_NBYTES + count * dtype.itemsize)
+        return self._view(_CODES[dtype.char], count)
 
     def holding(self, nbytes: int) -> "Frame":
         """This frame, or a new and empty one when a message of that size would not fit."""
@@ -91,7 +120,9 @@ class Frame:
         else:
             kind, worker, k, first, second, number, array = _written(message)
         count = array.size
-        if count == self._count and array.dtype is self._dtype:
+        if array is self._array:
+            code, end = self._code, self._end
+        elif count == self._count and array.dtype is self._dtype:
             code, end = self._code, self._end
             self._array[:] = array
         else:

@@ -10,10 +10,12 @@ from functools import partial
 import numpy as np
 
 from psopt.algorithm import Algorithm
+from psopt.core.room import NO_ROOM, Room
 
 
 class Model:
-    """theta, shape (dim,), copied, and the state of aggregator and update; ``samples`` is n_m of every worker.
+    """theta, shape (dim,), copied, and the state of aggregator and update, in the ``room`` that a transport offers, as
+    far as the row allows; ``samples`` is n_m of every worker.
 
     Each round, ``open`` begins, and ``absorb(m, payload)`` takes what worker m said; the payload may be overwritten
     afterwards.
@@ -21,12 +23,17 @@ class Model:
 
     SAVED = ("_aggregate", "_moments", "theta")
 
-    def __init__(self, algorithm: Algorithm, theta: np.ndarray, samples: Sequence[int]) -> None:
-        self.theta = theta.copy()
+    def __init__(self, algorithm: Algorithm, theta: np.ndarray, samples: Sequence[int], room: Room = NO_ROOM) -> None:
+        self.theta = np.empty_like(theta) if room.theta is None else room.theta
+        self.theta[:] = theta
         self._algorithm = algorithm
         dim, dtype, fill = theta.size, theta.dtype, algorithm.start.fill
         self._aggregator, self._update = algorithm.aggregator, algorithm.update
         self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
+        # What a user's own parts do not tell, they do not do.
+        verbatim, move = getattr(algorithm.codec, "verbatim", False), getattr(self._aggregator, "move", None)
+        if room.rows is not None and verbatim and move is not None:
+            move(self._aggregate, room.rows)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
         self.open = partial(self._aggregator.open, self._aggregate)

@@ -14,6 +14,7 @@ from psopt.core import downlink
 from psopt.core.history import Anchors, History
 from psopt.core.messages import Broadcast, Hello, Skip, Upload, made, mask_nbytes
 from psopt.core.model import Model
+from psopt.core.room import NO_ROOM, Room
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.plans import Rounds
@@ -41,6 +42,8 @@ class Server:
         What theta is made of, for messages.
     max_steps : int, optional
         T, the local steps of the whole run, which the plan is cut to, or laid out over.
+    room : Room, optional
+        Where theta and what is held of the workers may live.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class Server:
         lazy_downlink: bool = False,
         tensors: Sequence[tuple[str, tuple[int, ...]]] | None = None,
         max_steps: int | None = None,
+        room: Room = NO_ROOM,
     ) -> None:
         self.algorithm = algorithm
         self.workers = len(hellos)
@@ -87,7 +91,7 @@ class Server:
         self.local_steps = 0
         self.initial_step_size = self._first_step_size()
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, 1))
-        self._model = Model(algorithm, theta, [hello.samples for hello in hellos])
+        self._model = Model(algorithm, theta, [hello.samples for hello in hellos], room)
         self.theta, self._absorb = self._model.theta, self._model.absorb
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
         self._told = False

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from psopt.algorithm import Algorithm
+from psopt.core.frames import Frame, frame_of
 from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
 from psopt.core.state import Tree, restored
 from psopt.errors import IncompatibleParts, NotFinite, ProtocolError
@@ -96,6 +97,11 @@ class Worker:
     aside : Aside, optional
     weight : float
         w_m, what the aggregator multiplies a contribution with, where local steps have to know.
+
+    Attributes
+    ----------
+    frames : tuple of Frame
+        Hold contribution and mirror: a payload that is one of their arrays can leave from there.
     """
 
     SAVED = ("_codec_state", "_trigger_state", "_work_state", "problem_state", "round")
@@ -120,8 +126,9 @@ class Worker:
         self.round = 0
         self.limit = math.inf
         self.theta = np.empty(0, dtype=dtype)
-        self.contribution = np.empty(dim, dtype=dtype)
-        self.mirror = np.full(dim, algorithm.start.fill, dtype=dtype)
+        self.frames: tuple[Frame, ...] = tuple(frame_of(dim, np.dtype(dtype)) for _ in range(2))
+        self.contribution, self.mirror = (frame.array for frame in self.frames)
+        self.mirror.fill(algorithm.start.fill)
         self.left = math.nan
         self._gradients = 0
         self._oracle = Oracle(problem, dtype)

@@ -7,12 +7,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from psopt.parts.codecs import Codec
+from psopt.parts.rows import Rows
 from psopt.problems.kernels import topk
 from psopt.problems.kernels.vector import sum_rows, weigh_rows
 
 
 class Aggregator(Protocol):
-    """``samples``: n_m of every worker, for those that weigh by it."""
+    """``samples``: n_m of every worker, for those that weigh by it.
+
+    One that holds a vector of each worker may have a method ``move(state, rows)``: from now on these live in `Rows`
+    that uploads arrive in, and `absorb` finds the payload in its row already.
+    """
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> Any: ...
 
@@ -44,18 +49,27 @@ class Aggregator(Protocol):
 
 
 class _Dense:
-    """``stale``, shape (M, dim), and its ``rows``: what each worker last said."""
+    """``rows``: what each worker last said, shape (dim,); ``block`` and ``first`` as `Rows` has them."""
 
     SAVED = ("rows",)
-    __slots__ = ("_absorb", "rows", "stale")
+    __slots__ = ("_absorb", "block", "first", "rows")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
-        self.stale = np.full((workers, dim), fill, dtype=dtype)
-        self.rows = list(self.stale)
+        self._live_in(Rows.plain(workers, dim, dtype, fill))
         self._absorb = codec.absorb
 
+    def _live_in(self, rows: Rows) -> None:
+        self.block, self.first, self.rows = rows.block, rows.first, rows.vectors
+
+    def move(self, rows: Rows) -> None:
+        for there, here in zip(rows.vectors, self.rows, strict=True):
+            there[:] = here
+        self._live_in(rows)
+
     def absorb(self, m: int, payload: np.ndarray) -> None:
-        self._absorb(self.rows[m], payload)
+        row = self.rows[m]
+        if payload is not row:
+            self._absorb(row, payload)
 
     def row(self, m: int) -> np.ndarray:
         return self.rows[m]
@@ -65,11 +79,11 @@ class _Dense:
 
     def add_up(self, out: np.ndarray) -> None:
         """out <- the sum of all rows, in worker order."""
-        sum_rows(self.stale, out)
+        sum_rows(self.block, self.first, out)
 
     def weigh(self, chosen: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
         """out <- the sum of the chosen rows, each times its share, in worker order."""
-        weigh_rows(self.stale, chosen, shares.astype(out.dtype), out)
+        weigh_rows(self.block, self.first, chosen, shares.astype(out.dtype), out)
 
 
 class _Sparse:
@@ -171,6 +185,9 @@ class Lazy:
     def open(self, state: _Sum) -> None:
         return None
 
+    def move(self, state: _Sum, rows: Rows) -> None:
+        state.held.move(rows)
+
     def absorb(self, state: _Sum, m: int, payload: np.ndarray) -> None:
         state.held.absorb(m, payload)
         state.dirty = True
@@ -230,6 +247,9 @@ class FreshMean:
     def open(self, state: _Mean) -> None:
         state.spoke[:] = False
         state.formed = False
+
+    def move(self, state: _Mean, rows: Rows) -> None:
+        state.held.move(rows)
 
     def absorb(self, state: _Mean, m: int, payload: np.ndarray) -> None:
         state.held.absorb(m, payload)

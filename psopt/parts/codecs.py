@@ -15,7 +15,8 @@ from psopt.parts.compressors import Compressor, Identity
 
 class Codec(Protocol):
     """``scaled``: the step size multiplies a contribution here, before it is compressed, and no longer in the update.
-    ``replaces``: a payload takes the place of what was there, instead of changing it.
+    ``replaces``: a payload takes the place of what was there, instead of changing it. ``verbatim``: it is that very
+    vector.
     """
 
     compressor: Compressor
@@ -23,6 +24,9 @@ class Codec(Protocol):
 
     @property
     def scaled(self) -> bool: ...
+
+    @property
+    def verbatim(self) -> bool: ...
 
     def init(self, sizes: Sequence[int], dtype: np.dtype, rng: np.random.Generator) -> Any: ...
 
@@ -76,6 +80,10 @@ class Overwrite:
     @property
     def scaled(self) -> bool:
         return self.scale == "step"
+
+    @property
+    def verbatim(self) -> bool:
+        return type(self.compressor) is Identity
 
     def init(self, sizes: Sequence[int], dtype: np.dtype, rng: np.random.Generator) -> _Said:
         dim = sum(sizes)
@@ -133,6 +141,7 @@ class Increment:
 
     replaces: ClassVar[bool] = False
     scaled: ClassVar[bool] = False
+    verbatim: ClassVar[bool] = False
 
     def init(self, sizes: Sequence[int], dtype: np.dtype, rng: np.random.Generator) -> _Corrected:
         return _Corrected(self.compressor.init(sizes, dtype, rng), np.empty(sum(sizes), dtype))

@@ -201,7 +201,7 @@ class Conductor:
         config = self._config
         lazy, max_steps = config.downlink == "changes", config.stop.max_steps
         row, tensors = config.algorithm, self._facts.tensors
-        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps)
+        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps, self._transport.room)
 
     def _go_on(self, hellos: list[Hello]) -> None:
         """Takes the state of the checkpoint; what only greets or asks anew is not booked again."""

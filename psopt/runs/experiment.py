@@ -302,7 +302,8 @@ def _serve(
 
     config = plan.config
     save = part.told if part else None
-    arguments = (link, workers, config.workers, *_sizes(config, facts), config.timeouts, replica, save, faults.handle)
+    dim, dtype, _ = _sizes(config, facts)
+    arguments = (link, workers, config.workers, dim, dtype, config.timeouts, replica, save, faults.handle)
     (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments)).serve()
 
 

@@ -12,6 +12,7 @@ from annotated_types import Gt
 
 from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
+from psopt.core.room import Room
 from psopt.errors import PsoptError
 
 SERVER = 0
@@ -57,6 +58,7 @@ class Transport(Protocol):
     """The server's end. A worker that raised surfaces as `WorkerFailed` in whichever call is under way."""
 
     ledger: Ledger
+    room: Room
     roll: "Roll"
     """Who is left of the workers; those who are lost are not asked, and no answer of theirs is handed over."""
     waited_s: float

@@ -14,6 +14,7 @@ from psopt.core.downlink import Replica
 from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import Ledger
 from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Failure, Hello, Message, Skip, Stop, Upload, Value
+from psopt.core.room import NO_ROOM
 from psopt.core.worker import Worker
 from psopt.errors import WorkerFailed, WorkerLost
 from psopt.transports.base import what_failed
@@ -47,6 +48,7 @@ class InProcess:
     ) -> None:
         self.workers = list(workers)
         self.ledger = Ledger(len(self.workers))
+        self.room = NO_ROOM
         self.roll = Roll(len(self.workers))
         self.waited_s = 0.0
         self.computed_s = 0.0

@@ -20,12 +20,13 @@ mpi4py.rc.thread_level = "serialized"
 from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
 
 from psopt import launch  # noqa: E402
-from psopt.core.messages import HEADER_NBYTES  # noqa: E402
+from psopt.core.messages import HEADER_NBYTES, What  # noqa: E402
 from psopt.errors import ConfigError, DeadlinePassed, WorkerFailed  # noqa: E402
 from psopt.transports.base import SERVER  # noqa: E402
 from psopt.transports.waiting import done_within, sleep_precisely  # noqa: E402
 
 LARGEST_NBYTES = 2**31 - 1
+FIRST_UPLOAD_TAG = 32
 FORWARDING_S = 0.2
 JOIN_S = 60.0
 PERSISTENT_COLLECTIVES = MPI.VERSION >= 4
@@ -166,9 +167,23 @@ def is_active() -> bool:
     return MPI.Is_initialized() and not MPI.Is_finalized()
 
 
-def answer_nbytes(payload_nbytes: int, dim: int) -> int:
-    """Room for any answer but a Hessian: a payload, a float64 vector like theta, or a score's two counts."""
-    return check_size(HEADER_NBYTES + max(payload_nbytes, 8 * dim, 16))
+def upload_tag(m: int) -> int:
+    """The tag of worker m's answers to broadcasts: each arrives where the worker's vector is held."""
+    return FIRST_UPLOAD_TAG + m
+
+
+def check_tags(workers: int) -> None:
+    """Raises `ConfigError` when this MPI has too few tags."""
+    most = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) - FIRST_UPLOAD_TAG + 1
+    if workers > most:
+        raise ConfigError(f"`workers` is {workers}, and this MPI library ({library()}) can tell {most} apart")
+
+
+def value_nbytes(what: What, dim: int) -> int:
+    """Bytes that the array of an answer may take: a float64 vector like theta, a Hessian, a score's two counts."""
+    if what in (What.OBJECTIVE, What.SCORE):
+        return 16
+    return check_size(HEADER_NBYTES + 8 * (dim**2 if what is What.HESSIAN else dim)) - HEADER_NBYTES
 
 
 def check_size(size: int) -> int:

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from psopt import signals
-from psopt.core.frames import Frame, nbytes
+from psopt.core.frames import Frame, frames_of, nbytes
 from psopt.core.ledger import Ledger
 from psopt.core.messages import (
     HEADER_NBYTES,
+    NO_VECTOR,
     Broadcast,
     Evaluate,
     Failure,
@@ -31,9 +32,20 @@ from psopt.core.messages import (
     What,
     mask_nbytes,
 )
+from psopt.core.room import Room
 from psopt.errors import WorkerFailed
+from psopt.parts.rows import Rows
 from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
-from psopt.transports.mpi import MPI, Link, answer_nbytes, check_changes_size, check_size, needs_collective
+from psopt.transports.mpi import (
+    MPI,
+    Link,
+    check_changes_size,
+    check_size,
+    check_tags,
+    needs_collective,
+    upload_tag,
+    value_nbytes,
+)
 from psopt.transports.roll import Roll
 from psopt.transports.waiting import Patience, done_within
 
@@ -82,23 +94,35 @@ class ServerEnd:
         self._workers = workers
         self._home = [rank_of(m, link.size) for m in range(workers)]
         self._timeouts = timeouts
-        self._standing_nbytes = check_size(HEADER_NBYTES + dim * dtype.itemsize)
-        self._down = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(workers)), dtype=np.uint8))
+        vector = dim * dtype.itemsize
+        self._standing_nbytes = check_size(HEADER_NBYTES + vector)
+        check_size(HEADER_NBYTES + vector + mask_nbytes(workers))
+        _, (self._down,) = frames_of(1, vector + mask_nbytes(workers))
+        self._aside = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
         self._lazy = lazy_downlink
         if lazy_downlink:
             check_changes_size(workers, payload_nbytes)
         self._head = np.empty(HEADER_NBYTES, dtype=np.uint8)
         standing = self._head if lazy_downlink else self._down.buffer[: self._standing_nbytes]
-        if needs_collective(link, lazy_downlink):
+        collective = needs_collective(link, lazy_downlink)
+        if collective:
             self._everyone = link.standing_broadcast(standing)
         else:
             self._everyone = link.standing_fan(standing, Kind.BROADCAST)
-        room = answer_nbytes(payload_nbytes, dim)
-        self._slots = [Frame(np.empty(room, dtype=np.uint8)) for _ in range(workers)]
+        check_tags(workers)
+        check_size(HEADER_NBYTES + payload_nbytes)
+        block, self._slots = frames_of(workers, payload_nbytes)
+        rows = None
+        if payload_nbytes == vector:
+            vectors = [slot.hold(dim, dtype) for slot in self._slots]
+            rows = Rows(block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
+        self.room = Room(None if collective else self._down.hold(dim, dtype), rows)
+        self._dim = dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
-        self._standing = self._receives(self._slots, Kind.BROADCAST)
-        self._standing_values = self._receives(self._slots, Kind.EVALUATE)
+        self._standing = self._receives(self._slots, [upload_tag(m) for m in range(workers)])
+        self._numbers = _Answers(self, Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
+        self._vectors: _Answers | None = None
         self._keep_alive = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
         self._keep_alive_requests: list[Any] = []
         self._contacted = [time.perf_counter()] * link.size
@@ -106,10 +130,14 @@ class ServerEnd:
         self._round = 0
 
     def hellos(self) -> list[Hello]:
-        return self._gather_answers(None, self._receives(self._slots, Kind.HELLO), self._slots)
+        answers = _Answers(self, Kind.HELLO, 0)
+        told = self._gather_answers(None, answers)
+        answers.free()
+        return told
 
     def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
         self._round = message.round
+        self._forget_vectors()
         asked = None if message.workers is None else message.workers.tolist()
         if asked is None:
             receives, slots = self._standing, self._slots
@@ -118,12 +146,13 @@ class ServerEnd:
         self._collect(message, asked, receives, slots, receive)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        receives, slots = self._standing_values, self._slots
-        if message.what is What.HESSIAN:
-            size = check_size(HEADER_NBYTES + 8 * message.theta.size**2)
-            slots = [Frame(np.empty(size, dtype=np.uint8)) for _ in range(self._workers)]
-            receives = self._receives(slots, Kind.EVALUATE)
-        return self._gather_answers(message, receives, slots)
+        room = value_nbytes(message.what, self._dim)
+        if room <= self._numbers.room:
+            return self._gather_answers(message, self._numbers)
+        if self._vectors is None or self._vectors.room != room:
+            self._forget_vectors()
+            self._vectors = _Answers(self, Kind.EVALUATE, room)
+        return self._gather_answers(message, self._vectors)
 
     def idle(self) -> None:
         self._keep_alive_idle()
@@ -161,26 +190,47 @@ class ServerEnd:
             self._complete(request)
         self._failure_request.Cancel()
         self._failure_request.Wait()
-        for request in (*self._standing, *self._standing_values, self._everyone):
+        for request in (*self._standing, self._everyone):
             request.Free()
+        self._numbers.free()
+        self._forget_vectors()
 
-    def _receives(self, slots: list[Frame], question: Kind) -> list[Any]:
-        """Persistent receives for the answers to one kind of question, which is their tag; one a worker.
+    def _forget_vectors(self) -> None:
+        """The memory for vectors, M of them, is needed no longer, at least for now."""
+        if self._vectors:
+            self._vectors.free()
+            self._vectors = None
 
-        Two workers of one rank may fill each other's slot; the message says whose it is.
+    def _receives(self, slots: list[Frame], tags: Sequence[int]) -> list[Any]:
+        """Standing receives, one a worker. Where tags are the same, two workers of one rank may fill each other's slot:
+        the message says whose it is.
         """
         comm, home = self._comm, self._home
-        return [comm.Recv_init([slot.buffer, MPI.BYTE], home[m], question) for m, slot in enumerate(slots)]
+        return [comm.Recv_init([slot.buffer, MPI.BYTE], home[m], tags[m]) for m, slot in enumerate(slots)]
+
+    def _frame_for(self, message: Message) -> Frame:
+        """The frame that stands, if the message may be in it: not where theta lives in it and the message holds another
+        vector.
+        """
+        array = getattr(message, "theta", NO_VECTOR)
+        place = self.room.theta
+        if array is place or not array.size:
+            return self._down
+        if place is None and array.nbytes + HEADER_NBYTES <= self._standing_nbytes:
+            return self._down
+        self._aside = self._aside.holding(check_size(nbytes(message)))
+        return self._aside
 
     def _send(self, message: Message, asked: Sequence[int] | None) -> list[Any]:
         """To everyone (None) by what stands for that; to a few, once to each rank that hosts one of them.
 
-        What does not fit what stands, a float64 question in a float32 run, goes point to point as well.
+        What cannot be where that stands goes point to point as well.
         """
         if self._lazy and asked is None:
             return self._send_in_two(message)
-        size = self._down.write(message)
-        if asked is None and size <= self._standing_nbytes:
+        frame = self._frame_for(message)
+        size = frame.write(message)
+        if asked is None and frame is self._down:
             self._everyone.Start()
             self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
             self._contacted = [time.perf_counter()] * self._ranks
@@ -190,7 +240,7 @@ class ServerEnd:
         self.ledger.wire.down(size, len(ranks))
         for rank in ranks:
             self._contacted[rank] = now
-        view = [self._down.buffer[:size], MPI.BYTE]
+        view = [frame.buffer[:size], MPI.BYTE]
         return [self._comm.Isend(view, rank, Kind.BROADCAST) for rank in ranks]
 
     def _send_in_two(self, message: Message) -> list[Any]:
@@ -205,7 +255,7 @@ class ServerEnd:
             return [self._everyone]
         return [self._everyone, self._comm.Ibcast([self._down.buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)]
 
-    def _gather_answers(self, question: Evaluate | None, receives: list[Any], slots: list[Frame]) -> list[Any]:
+    def _gather_answers(self, question: Evaluate | None, into: "_Answers") -> list[Any]:
         """One answer a worker, in worker order, with vectors of their own."""
         answers: list[Any] = [None] * self._workers
 
@@ -214,10 +264,7 @@ class ServerEnd:
                 answer = answer._replace(vector=answer.vector.copy())
             answers[answer.worker] = answer
 
-        self._collect(question, None, receives, slots, keep)
-        if receives is not self._standing_values:
-            for request in receives:
-                request.Free()
+        self._collect(question, None, into.receives, into.slots, keep)
         return answers
 
     def _collect(
@@ -322,3 +369,17 @@ class ServerEnd:
                 self.ledger.wire.down(size)
                 view = [self._keep_alive.buffer, MPI.BYTE]
                 self._keep_alive_requests.append(self._comm.Isend(view, rank, Kind.KEEP_ALIVE))
+
+
+class _Answers:
+    """Where the answers to questions off the books arrive, one a worker, with ``room`` bytes behind the header."""
+
+    def __init__(self, end: ServerEnd, question: Kind, room: int) -> None:
+        workers = end.ledger.workers
+        self.room = room
+        _, self.slots = frames_of(workers, room)
+        self.receives = end._receives(self.slots, [question] * workers)
+
+    def free(self) -> None:
+        for request in self.receives:
+            request.Free()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from psopt import signals
-from psopt.core.frames import Frame
+from psopt.core.frames import Frame, frames_of
 from psopt.core.ledger import Ledger
 from psopt.core.messages import (
     GIVEN_UP,
@@ -32,9 +32,10 @@ from psopt.core.messages import (
     What,
     mask_nbytes,
 )
+from psopt.core.room import NO_ROOM
 from psopt.errors import WorkerFailed
 from psopt.transports.base import Timeouts, hosted_by, rank_of
-from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size
+from psopt.transports.mpi import MPI, Link, check_size, check_tags, upload_tag, value_nbytes
 from psopt.transports.mpi_outliving import go_alone, is_death
 from psopt.transports.mpi_server import FAILURE_NBYTES, SAVED_NBYTES
 from psopt.transports.roll import DIED, Loss, Roll, raised
@@ -87,7 +88,11 @@ class SurvivingServerEnd:
         self._down_nbytes = check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(workers))
         self._down = Frame(np.empty(self._down_nbytes, dtype=np.uint8))
         self._keep_alive = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
-        self._slots = [Frame(np.empty(answer_nbytes(payload_nbytes, dim), dtype=np.uint8)) for _ in range(workers)]
+        check_tags(workers)
+        self.room = NO_ROOM
+        self._dim = dim
+        check_size(HEADER_NBYTES + payload_nbytes)
+        _, self._slots = frames_of(workers, max(payload_nbytes, value_nbytes(What.OBJECTIVE, dim)))
         self._abandoned: list[Any] = []  # requests to and from the lost, whose buffers MPI may still touch
         self._round = 0
         self._stopped = False
@@ -109,10 +114,9 @@ class SurvivingServerEnd:
         self._collect(message, asked, Kind.BROADCAST, self._slots, receive)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
-        slots = self._slots
-        if message.what is What.HESSIAN:
-            size = check_size(HEADER_NBYTES + 8 * message.theta.size**2)
-            slots = [Frame(np.empty(size, dtype=np.uint8)) for _ in range(self._workers)]
+        slots, room = self._slots, value_nbytes(message.what, self._dim)
+        if HEADER_NBYTES + room > slots[0].buffer.size:
+            _, slots = frames_of(self._workers, room)
         return self._gather_answers(message, Kind.EVALUATE, slots)
 
     def idle(self) -> None:
@@ -123,7 +127,7 @@ class SurvivingServerEnd:
         living = len(self.roll.living)
         asked = sorted({self._home[m] for m in self.roll.living})
         frames = [Frame(np.empty(SAVED_NBYTES, dtype=np.uint8)) for _ in asked]
-        waiting = self._posted(zip(asked, frames, strict=True), Kind.SAVE)
+        waiting = self._posted((rank, frame, Kind.SAVE) for rank, frame in zip(asked, frames, strict=True))
         self._send(Save(k), asked)
         own()
         said: dict[int, str] = {}
@@ -162,7 +166,8 @@ class SurvivingServerEnd:
     ) -> None:
         """Posts the receives, sends the question, if any, and hands over the answers of the living."""
         patience = Patience(self._timeouts.round_s)
-        waiting = self._posted(((self._home[m], slots[m]) for m in asked), tag)
+        own = tag is Kind.BROADCAST
+        waiting = self._posted((self._home[m], slots[m], upload_tag(m) if own else tag) for m in asked)
         worked_s = dict.fromkeys(waiting, 0.0)
         if question is not None:
             self._send(question, list(waiting))
@@ -182,12 +187,14 @@ class SurvivingServerEnd:
         self.waited_s += time.perf_counter() - patience.began
         self.computed_s += max(worked_s.values(), default=0.0)
 
-    def _posted(self, expected: Iterable[tuple[int, Frame]], tag: Kind) -> dict[int, list[tuple[Any, Frame]]]:
-        """Receives for the answers of these ranks into these frames, by rank, in the order in which they will come."""
+    def _posted(self, expected: Iterable[tuple[int, Frame, int]]) -> dict[int, list[tuple[Any, Frame]]]:
+        """Receives for the answers of these ranks into these frames, with these tags, by rank, in the order in which
+        they will come.
+        """
         waiting: dict[int, list[tuple[Any, Frame]]] = {}
-        for rank, frame in expected:
+        for rank, frame, tag in expected:
             view = [frame.buffer, MPI.BYTE]
-            request = self._made(rank, lambda rank=rank, view=view: self._comm.Irecv(view, rank, tag))
+            request = self._made(rank, lambda rank=rank, view=view, tag=tag: self._comm.Irecv(view, rank, tag))
             waiting.setdefault(rank, []).append((request, frame))
         return waiting
 

@@ -26,13 +26,12 @@ from psopt.core.messages import (
     Skip,
     Stop,
     Upload,
-    Value,
     mask_nbytes,
 )
 from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
-from psopt.transports.mpi import MPI, Link, answer_nbytes, check_size, needs_collective
+from psopt.transports.mpi import MPI, Link, check_size, needs_collective, upload_tag
 from psopt.transports.roll import is_fatal
 from psopt.transports.waiting import Patience, done_within
 
@@ -53,7 +52,7 @@ class WorkerEnd:
         Those that live on this rank.
     total_workers : int
         M.
-    dim, dtype, payload_nbytes
+    dim, dtype
         As at the server's end.
     timeouts : Timeouts
     replica : Replica, optional
@@ -74,7 +73,6 @@ class WorkerEnd:
         total_workers: int,
         dim: int,
         dtype: np.dtype,
-        payload_nbytes: int,
         timeouts: Timeouts,
         replica: Replica | None = None,
         save: Callable[[int], str] | None = None,
@@ -96,8 +94,8 @@ class WorkerEnd:
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
-        room = answer_nbytes(payload_nbytes, dim)
-        self._outboxes = {m: _Outbox(self._comm, room) for m in self._workers}
+        self._outboxes = {m: _Outbox(self._comm, worker.frames) for m, worker in self._workers.items()}
+        self._upload_tags = {m: upload_tag(m) for m in self._workers}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
         self._channel = COLLECTIVE if collective else SINGLE
         self._looks = 0
@@ -200,10 +198,11 @@ class WorkerEnd:
 
     def _send(self, message: Message, question: Kind) -> None:
         """Posts one worker's answer from that worker's own buffer, which the previous answer must have left."""
-        outbox = self._outboxes[message.worker]
+        m = message.worker
+        outbox = self._outboxes[m]
         if not outbox.empty():
             self._complete(outbox)
-        outbox.send(message, question)
+        outbox.send(message, self._upload_tags[m] if question is Kind.BROADCAST else question)
 
     def _pass_on(self) -> None:
         """Tells the server, once, when this rank was asked to end."""
@@ -213,7 +212,7 @@ class WorkerEnd:
 
     def _tell(self, message: Saved | Interrupt, tag: Kind) -> None:
         """Sends what is none of the workers' answers, and waits until it has left."""
-        outbox = _Outbox(self._comm, nbytes(message))
+        outbox = _Outbox(self._comm)
         outbox.send(message, tag)
         self._complete(outbox)
         outbox.free()
@@ -228,7 +227,7 @@ class WorkerEnd:
         text = what_failed(error).encode("utf-8", "backslashreplace")[-TRACEBACK_NBYTES:].decode("utf-8", "ignore")
         link = self._link
         message = Failure(self._at_work, self._round, link.rank, link.host, text, is_fatal(error))
-        outbox = _Outbox(self._comm, nbytes(message))
+        outbox = _Outbox(self._comm)
         outbox.send(message, Kind.FAILURE)
         patience = Patience(GRACE_S)
         while patience.pause():
@@ -236,41 +235,55 @@ class WorkerEnd:
 
 
 class _Outbox:
-    """A buffer that one answer at a time leaves from, with a standing send for each length and tag that comes up.
+    """Where one answer at a time leaves from: the frame that a payload is held in, else a frame of its own, each with a
+    standing send for each length and tag that comes up.
 
     ``empty`` tells whether the last one has left.
     """
 
-    def __init__(self, comm: Any, nbytes: int) -> None:
+    def __init__(self, comm: Any, holding: Sequence[Frame] = ()) -> None:
         self._comm = comm
-        self._frame = Frame(np.empty(nbytes, dtype=np.uint8))
-        self._sends: dict[tuple[int, Kind], Any] = {}
+        self._holding = {id(frame.array): frame for frame in holding}
+        self._frame = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
+        self._sends: dict[tuple[int, int, int], Any] = {}
         self.free()
 
-    def send(self, message: Message, tag: Kind) -> None:
+    def send(self, message: Message, tag: int) -> None:
         """Posts the message; the last one must have left."""
-        if type(message) is Value and nbytes(message) > self._frame.buffer.size:  # a Hessian
-            self.free()
-            self._frame = Frame(np.empty(check_size(nbytes(message)), dtype=np.uint8))
-        size = self._frame.write(message)
-        if size != self._size or tag is not self._tag:
-            self._choose(size, tag)
+        kind, frame = type(message), None
+        if kind is Upload:
+            frame = self._holding.get(id(message.payload))
+        if frame is None:
+            frame = self._frame
+            if kind is not Skip:
+                self._make_room(nbytes(message))
+                frame = self._frame
+        size = frame.write(message)
+        chosen = id(frame), size, tag
+        if chosen != self._chosen:
+            self._choose(chosen, frame)
         self._start()
 
-    def _choose(self, size: int, tag: Kind) -> None:
-        """The standing send of this length and tag is the next to start."""
-        send = self._sends.get((size, tag))
+    def _make_room(self, size: int) -> None:
+        if size > self._frame.buffer.size:
+            self.free()
+            self._frame = Frame(np.empty(check_size(size), dtype=np.uint8))
+
+    def _choose(self, chosen: tuple[int, int, int], frame: Frame) -> None:
+        """The standing send of this frame, length and tag is the next to start."""
+        send = self._sends.get(chosen)
         if send is None:
             if len(self._sends) == MOST_SENDS:
                 self.free()
-            send = self._comm.Send_init([self._frame.buffer[:size], MPI.BYTE], SERVER, tag)
-            self._sends[size, tag] = send
-        self._size, self._tag = size, tag
+            _, size, tag = chosen
+            send = self._comm.Send_init([frame.buffer[:size], MPI.BYTE], SERVER, tag)
+            self._sends[chosen] = send
+        self._chosen = chosen
         self._start, self.empty = send.Start, send.Test
 
     def free(self) -> None:
         for send in self._sends.values():
             send.Free()
         self._sends.clear()
-        self._size, self._tag = 0, None
+        self._chosen: tuple[int, int, int] | None = None
         self.empty: Callable[[], bool] = lambda: True

@@ -84,7 +84,7 @@ def bare_round_us(comm, dim, rounds):
                 else:
                     assert patience.pause()
             until(sent.Test)
-            sum_rows(gradients, total)
+            sum_rows(gradients, 0, total)
             descend(theta, total, 0.1)
     else:
         gradient, sending = np.zeros(dim), MPI.REQUEST_NULL

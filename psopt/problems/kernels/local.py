@@ -14,7 +14,7 @@ at theta afterwards, in which a NaN or an infinity stays.
 # links.py cd66843bcde0
 # rows.py f4e8eb714fd5
 # steps.py 947650239901
-# vector.py e3a5a2e059db
+# vector.py fb1d43324f83
 
 import numpy as np
 from numba import njit

@@ -13,7 +13,7 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 # network.py caf804810b40
 # rows.py f4e8eb714fd5
 # steps.py 947650239901
-# vector.py e3a5a2e059db
+# vector.py fb1d43324f83
 
 import math
 

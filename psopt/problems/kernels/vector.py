@@ -40,8 +40,9 @@ def squared_norm(a):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def sum_rows(stale, out):
-    """out <- 0 + stale[0] + stale[1] + ..., in that order; ``stale`` has shape (M, d), ``out`` (d,).
+def sum_rows(stale, first, out):
+    """out <- 0 + stale[0] + stale[1] + ..., in that order; ``out`` has shape (d,), and row m of ``stale`` begins with
+    ``first`` elements that are none of it, shape (M, at least first + d).
 
     Columns go by blocks that stay in the first-level cache, rows by fours; no fastmath, so that every element is the
     same, bit for bit, as adding whole rows one after the other.
@@ -53,28 +54,29 @@ def sum_rows(stale, out):
         block = out[start:stop]
         block[:] = 0
         for m in range(0, fours, 4):
-            s0, s1 = stale[m, start:stop], stale[m + 1, start:stop]
-            s2, s3 = stale[m + 2, start:stop], stale[m + 3, start:stop]
+            s0, s1 = stale[m, first + start : first + stop], stale[m + 1, first + start : first + stop]
+            s2, s3 = stale[m + 2, first + start : first + stop], stale[m + 3, first + start : first + stop]
             for j in range(block.size):
                 block[j] = (((block[j] + s0[j]) + s1[j]) + s2[j]) + s3[j]
         for m in range(fours, workers):
-            row = stale[m, start:stop]
+            row = stale[m, first + start : first + stop]
             for j in range(block.size):
                 block[j] += row[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-def weigh_rows(stale, chosen, shares, out):
+def weigh_rows(stale, first, chosen, shares, out):
     """out <- 0 + shares[0] stale[chosen[0]] + ..., in that order, with the bits of doing it row by row in NumPy.
 
-    ``stale`` has shape (M, d), ``chosen`` (S,), int64, ``shares`` (S,) in the dtype of ``out``, shape (d,).
+    ``stale`` and ``first`` are as for `sum_rows`, ``chosen`` has shape (S,), int64, ``shares`` (S,) in the dtype of
+    ``out``, shape (d,).
     """
     for start in range(0, out.size, _BLOCK):
         stop = min(start + _BLOCK, out.size)
         block = out[start:stop]
         block[:] = 0
         for i in range(chosen.size):
-            row, share = stale[chosen[i], start:stop], shares[i]
+            row, share = stale[chosen[i], first + start : first + stop], shares[i]
             for j in range(block.size):
                 block[j] += share * row[j]
 

@@ -34,8 +34,8 @@ def warm_vectors(dtype: str) -> None:
     vector.squared_distance(a, b)
     vector.squared_norm(a)
     vector.all_finite(a)
-    vector.sum_rows(np.zeros((1, 1), dtype), b)
-    vector.weigh_rows(np.zeros((1, 1), dtype), np.zeros(1, np.int64), np.ones(1, dtype), b)
+    vector.sum_rows(np.zeros((1, 1), dtype), 0, b)
+    vector.weigh_rows(np.zeros((1, 1), dtype), 0, np.zeros(1, np.int64), np.ones(1, dtype), b)
     steps.descend(a, b, 0.0)
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from psopt.core.frames import nbytes
-from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Hello, Message, Upload, Value
+from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Message, Skip, Upload, Value
 
 
 @dataclass
@@ -77,6 +77,13 @@ class Ledger:
         self.wire = Wire()
         self._counts = {name: [0] * workers for name in COLUMNS}
         self._everyone = dict.fromkeys(COLUMNS, 0)
+        self.resumed()
+
+    def resumed(self) -> None:
+        counts = self._counts
+        self._uploads, self._skips = counts["uploads"], counts["skips"]
+        self._payloads, self._control_up = counts["payload_bytes_up"], counts["control_bytes_up"]
+        self._gradients = counts["gradient_evaluations"]
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name in COLUMNS:
@@ -85,23 +92,30 @@ class Ledger:
 
     def up(self, message: Message) -> None:
         """A worker's message has arrived."""
-        counts, kind, m = self._counts, type(message), message.worker
-        if kind is Value:
-            counts["evaluation_bytes_up"][m] += nbytes(message)
-            return
-        counts["control_bytes_up"][m] += HEADER_NBYTES
-        if kind is Hello:
-            return
-        counts["gradient_evaluations"][m] += message.gradients
+        kind, m = type(message), message[0]
         if kind is Upload:
-            counts["uploads"][m] += 1
-            counts["payload_bytes_up"][m] += message.payload.nbytes
+            self._uploads[m] += 1
+            self._payloads[m] += message[4].nbytes
+        elif kind is Skip:
+            self._skips[m] += 1
+        elif kind is Value:
+            self._counts["evaluation_bytes_up"][m] += nbytes(message)
+            return
         else:
-            counts["skips"][m] += 1
+            self._control_up[m] += HEADER_NBYTES
+            return
+        self._control_up[m] += HEADER_NBYTES
+        self._gradients[m] += message[2]
 
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
         if type(message) is Broadcast:
+            if workers is None:
+                everyone = self._everyone
+                everyone["downloads"] += 1
+                everyone["payload_bytes_down"] += message.theta.nbytes
+                everyone["control_bytes_down"] += HEADER_NBYTES + message.mask_nbytes
+                return
             self._add("downloads", 1, workers)
             self._add("payload_bytes_down", message.theta.nbytes, workers)
             self._add("control_bytes_down", HEADER_NBYTES + message.mask_nbytes, workers)

@@ -36,12 +36,19 @@ class Model:
             move(self._aggregate, room.rows)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
+        self._fused = hasattr(self._aggregator, "owed") and hasattr(self._update, "step_along_rows")
         self.open = partial(self._aggregator.open, self._aggregate)
         self.absorb = partial(self._aggregator.absorb, self._aggregate)
 
     def step(self, step_size: float) -> float:
         """Moves theta and returns ||theta^{k+1} - theta^k||^2; the step size counts here unless workers applied it."""
-        return self._update.step(self._moments, self.theta, self.aggregate(), 1.0 if self._stepped else step_size)
+        if self._stepped:
+            step_size = 1.0
+        if self._fused:
+            owed = self._aggregator.owed(self._aggregate)
+            if owed:
+                return self._update.step_along_rows(self._moments, self.theta, *owed, step_size)
+        return self._update.step(self._moments, self.theta, self.aggregate(), step_size)
 
     def aggregate(self) -> np.ndarray:
         """What the next step is taken along, shape (dim,)."""

@@ -102,7 +102,7 @@ class Server:
                 "`smoothness()` to tell L_m"
             )
         self.asked: np.ndarray | None = None
-        self._hears_left = algorithm.trigger.lazy
+        self._hears_left = self._left_noted = algorithm.trigger.lazy
         self._selection = algorithm.selection.init(self.smoothness, rng)
         self._threshold = algorithm.threshold
         self._weights = self._threshold.weights().tolist() if self._threshold else []
@@ -142,6 +142,7 @@ class Server:
     def compare(self, left: np.ndarray, right: float) -> np.ndarray:
         """``left`` > ``right`` for every m, and noted down."""
         self.left[:] = left
+        self._left_noted = True
         return left > right
 
     def drifts(self) -> list[float]:
@@ -167,8 +168,10 @@ class Server:
         self.local_steps = t_start + local_steps
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, t_start + 1))
         self._model.open()
-        self.uploaded = np.zeros(self.workers, dtype=bool)
-        self.left.fill(math.nan)
+        self.uploaded = np.zeros(self.workers, bool)
+        if self._left_noted:
+            self.left.fill(math.nan)
+            self._left_noted = self._hears_left
         workers = self._choose(k)
         if workers is not None and len(workers) == self.living.size:
             workers = None
@@ -211,10 +214,10 @@ class Server:
 
     def receive(self, message: Upload | Skip) -> None:
         """Takes one answer; the payload is absorbed at once and may be overwritten afterwards."""
-        m = message.worker
-        if message.round != self.round or m not in self._awaited:
+        m, k = message[:2]
+        if k != self.round or m not in self._awaited:
             raise ProtocolError(
-                f"an answer of worker {m} for round {message.round} arrived in round {self.round}, which awaits "
+                f"an answer of worker {m} for round {k} arrived in round {self.round}, which awaits "
                 f"{sorted(self._awaited) or 'nobody'}"
             )
         self._awaited.remove(m)

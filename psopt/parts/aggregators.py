@@ -15,8 +15,9 @@ from psopt.problems.kernels.vector import sum_rows, weigh_rows
 class Aggregator(Protocol):
     """``samples``: n_m of every worker, for those that weigh by it.
 
-    One that holds a vector of each worker may have a method ``move(state, rows)``: from now on these live in `Rows`
-    that uploads arrive in, and `absorb` finds the payload in its row already.
+    Two methods make rounds faster, where there are vectors of the workers. ``move(state, rows)``: from now on they live
+    in `Rows` that uploads arrive in, and `absorb` finds the payload in its row already. ``owed(state)``, where `total`
+    is their sum: the rows, and the array that whoever asks will sum them into; None when there is nothing to do.
     """
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> Any: ...
@@ -49,17 +50,17 @@ class Aggregator(Protocol):
 
 
 class _Dense:
-    """``rows``: what each worker last said, shape (dim,); ``block`` and ``first`` as `Rows` has them."""
+    """``rows``: what each worker last said, shape (dim,), where ``place`` has it."""
 
     SAVED = ("rows",)
-    __slots__ = ("_absorb", "block", "first", "rows")
+    __slots__ = ("_absorb", "place", "rows")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
         self._live_in(Rows.plain(workers, dim, dtype, fill))
         self._absorb = codec.absorb
 
     def _live_in(self, rows: Rows) -> None:
-        self.block, self.first, self.rows = rows.block, rows.first, rows.vectors
+        self.place, self.rows = rows, rows.vectors
 
     def move(self, rows: Rows) -> None:
         for there, here in zip(rows.vectors, self.rows, strict=True):
@@ -79,11 +80,11 @@ class _Dense:
 
     def add_up(self, out: np.ndarray) -> None:
         """out <- the sum of all rows, in worker order."""
-        sum_rows(self.block, self.first, out)
+        sum_rows(self.place.block, self.place.first, out)
 
     def weigh(self, chosen: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
         """out <- the sum of the chosen rows, each times its share, in worker order."""
-        weigh_rows(self.block, self.first, chosen, shares.astype(out.dtype), out)
+        weigh_rows(self.place.block, self.place.first, chosen, shares.astype(out.dtype), out)
 
 
 class _Sparse:
@@ -197,6 +198,12 @@ class Lazy:
             state.held.add_up(state.total)
             state.dirty = False
         return state.total
+
+    def owed(self, state: _Sum) -> tuple[Rows, np.ndarray] | None:
+        if not state.dirty or type(state.held) is _Sparse:
+            return None
+        state.dirty = False
+        return state.held.place, state.total
 
     def stale(self, state: _Sum, m: int) -> np.ndarray:
         return state.held.row(m)

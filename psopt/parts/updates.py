@@ -10,14 +10,19 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, descend, move, rule
+from psopt.parts.rows import Rows
+from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, descend, descend_along_rows, move, rule
 
 
 class ServerUpdate(Protocol):
     def init(self, dim: int, dtype: np.dtype) -> Any: ...
 
     def step(self, state: Any, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        """Moves theta in place and returns ||theta^{k+1} - theta^k||^2."""
+        """Moves theta in place and returns ||theta^{k+1} - theta^k||^2.
+
+        One may also have a method ``step_along_rows(state, theta, rows, aggregate, step_size)``, which sums `Rows` into
+        ``aggregate`` and steps along it at once.
+        """
         ...
 
 
@@ -38,6 +43,11 @@ class Descent:
 
     def step(self, state: None, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
         return descend(theta, aggregate, self.rate * step_size)
+
+    def step_along_rows(
+        self, state: None, theta: np.ndarray, rows: Rows, aggregate: np.ndarray, step_size: float
+    ) -> float:
+        return descend_along_rows(theta, rows.block, rows.first, aggregate, self.rate * step_size)
 
 
 class _ByRule:

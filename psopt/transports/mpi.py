@@ -9,7 +9,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mpi4py
@@ -120,15 +120,14 @@ class Link:
 class Fan:
     """Standing sends that start together, and are done when all are."""
 
-    def __init__(self, sends: Sequence[Any]) -> None:
+    def __init__(self, sends: list[Any]) -> None:
         self._sends = sends
 
     def Start(self) -> None:
-        for send in self._sends:
-            send.Start()
+        MPI.Prequest.Startall(self._sends)
 
     def Test(self) -> bool:
-        return all(send.Test() for send in self._sends)
+        return MPI.Request.Testall(self._sends)
 
     def Free(self) -> None:
         for send in self._sends:

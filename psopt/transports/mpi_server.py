@@ -117,7 +117,7 @@ class ServerEnd:
             vectors = [slot.hold(dim, dtype) for slot in self._slots]
             rows = Rows(block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
         self.room = Room(None if collective else self._down.hold(dim, dtype), rows)
-        self._dim = dim
+        self._theta, self._dim = self.room.theta, dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
         self._standing = self._receives(self._slots, [upload_tag(m) for m in range(workers)])
@@ -212,8 +212,7 @@ class ServerEnd:
         """The frame that stands, if the message may be in it: not where theta lives in it and the message holds another
         vector.
         """
-        array = getattr(message, "theta", NO_VECTOR)
-        place = self.room.theta
+        array, place = getattr(message, "theta", NO_VECTOR), self._theta
         if array is place or not array.size:
             return self._down
         if place is None and array.nbytes + HEADER_NBYTES <= self._standing_nbytes:
@@ -230,12 +229,12 @@ class ServerEnd:
             return self._send_in_two(message)
         frame = self._frame_for(message)
         size = frame.write(message)
+        now = time.perf_counter()
         if asked is None and frame is self._down:
             self._everyone.Start()
             self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
-            self._contacted = [time.perf_counter()] * self._ranks
+            self._contacted = [now] * self._ranks
             return [self._everyone]
-        now = time.perf_counter()
         ranks = sorted({self._home[m] for m in (range(self._workers) if asked is None else asked)})
         self.ledger.wire.down(size, len(ranks))
         for rank in ranks:
@@ -284,12 +283,12 @@ class ServerEnd:
             self.ledger.down(question, asked)  # after the send: the workers are at it meanwhile
         clock = time.perf_counter
         handled_s = clock() - patience.began
-        missing = set(range(self._workers) if asked is None else asked)
         if patience.began > self._next_look:
             self._keep_alive_idle()
         testsome, count, home = MPI.Request.Testsome, self.ledger.up, self._home
         worked_s = [0.0] * self._ranks
         looks = taken_nbytes = 0
+        missing = len(receives)
         while missing:
             done = testsome(receives)
             if not done:
@@ -299,19 +298,18 @@ class ServerEnd:
                 if patience.resting:
                     self._keep_alive_idle()
                 if not patience.pause():
-                    self._give_up(missing)
+                    workers = range(self._workers) if asked is None else asked
+                    self._give_up({m for m, request in zip(workers, receives, strict=True) if not request.Test()})
                 continue
-            patience.reset()
-            began = clock()
+            began = patience.reset()
             for i in done:
                 slot = slots[i]
                 message = slot.read()
                 taken_nbytes += slot.nbytes
                 count(message)
-                m = message.worker
-                worked_s[home[m]] += message.seconds
+                worked_s[home[message.worker]] += message.seconds
                 receive(message)
-                missing.remove(m)
+            missing -= len(done)
             handled_s += clock() - began
         self.ledger.wire.up(taken_nbytes, len(receives))
         for request in sending:

@@ -94,8 +94,7 @@ class WorkerEnd:
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
-        self._outboxes = {m: _Outbox(self._comm, worker.frames) for m, worker in self._workers.items()}
-        self._upload_tags = {m: upload_tag(m) for m in self._workers}
+        self._outboxes = {m: _Outbox(self._comm, worker.frames, upload_tag(m)) for m, worker in self._workers.items()}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
         self._channel = COLLECTIVE if collective else SINGLE
         self._looks = 0
@@ -166,9 +165,10 @@ class WorkerEnd:
             receive.Free()
 
     def _answer(self, asked: Any, call: Callable[[Worker, Any], Message], message: Message, question: Kind) -> None:
+        workers, send = self._workers, self._send
         for m in asked:
             self._at_work = m
-            self._send(call(self._workers[m], message), question)
+            send(call(workers[m], message), question)
         self._at_work = -1
 
     def _next(self) -> int:
@@ -198,11 +198,10 @@ class WorkerEnd:
 
     def _send(self, message: Message, question: Kind) -> None:
         """Posts one worker's answer from that worker's own buffer, which the previous answer must have left."""
-        m = message.worker
-        outbox = self._outboxes[m]
+        outbox = self._outboxes[message.worker]
         if not outbox.empty():
             self._complete(outbox)
-        outbox.send(message, self._upload_tags[m] if question is Kind.BROADCAST else question)
+        outbox.send(message, question)
 
     def _pass_on(self) -> None:
         """Tells the server, once, when this rank was asked to end."""
@@ -241,41 +240,43 @@ class _Outbox:
     ``empty`` tells whether the last one has left.
     """
 
-    def __init__(self, comm: Any, holding: Sequence[Frame] = ()) -> None:
-        self._comm = comm
+    def __init__(self, comm: Any, holding: Sequence[Frame] = (), upload_tag: int = 0) -> None:
+        self._comm, self._upload_tag = comm, upload_tag
         self._holding = {id(frame.array): frame for frame in holding}
         self._frame = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
-        self._sends: dict[tuple[int, int, int], Any] = {}
+        self._sends: dict[tuple[Frame, int, int], Any] = {}
         self.free()
 
     def send(self, message: Message, tag: int) -> None:
-        """Posts the message; the last one must have left."""
-        kind, frame = type(message), None
+        """Posts the message, an answer to a broadcast with a tag of its own; the last one must have left."""
+        kind, frame = type(message), self._frame
         if kind is Upload:
-            frame = self._holding.get(id(message.payload))
-        if frame is None:
-            frame = self._frame
-            if kind is not Skip:
-                self._make_room(nbytes(message))
-                frame = self._frame
-        size = frame.write(message)
-        chosen = id(frame), size, tag
+            tag = self._upload_tag
+            frame = self._holding.get(id(message[4])) or self._roomy(message)
+        elif kind is Skip:
+            tag = self._upload_tag
+        else:
+            frame = self._roomy(message)
+        chosen = frame, frame.write(message), tag
         if chosen != self._chosen:
-            self._choose(chosen, frame)
+            self._choose(chosen)
         self._start()
 
-    def _make_room(self, size: int) -> None:
+    def _roomy(self, message: Message) -> Frame:
+        """The frame of its own, large enough for the message."""
+        size = nbytes(message)
         if size > self._frame.buffer.size:
             self.free()
             self._frame = Frame(np.empty(check_size(size), dtype=np.uint8))
+        return self._frame
 
-    def _choose(self, chosen: tuple[int, int, int], frame: Frame) -> None:
+    def _choose(self, chosen: tuple[Frame, int, int]) -> None:
         """The standing send of this frame, length and tag is the next to start."""
         send = self._sends.get(chosen)
         if send is None:
             if len(self._sends) == MOST_SENDS:
                 self.free()
-            _, size, tag = chosen
+            frame, size, tag = chosen
             send = self._comm.Send_init([frame.buffer[:size], MPI.BYTE], SERVER, tag)
             self._sends[chosen] = send
         self._chosen = chosen
@@ -285,5 +286,5 @@ class _Outbox:
         for send in self._sends.values():
             send.Free()
         self._sends.clear()
-        self._chosen: tuple[int, int, int] | None = None
+        self._chosen: tuple[Frame, int, int] | None = None
         self.empty: Callable[[], bool] = lambda: True

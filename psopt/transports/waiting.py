@@ -41,9 +41,11 @@ class Patience:
         self._quiet_since = self.began
         self.resting = False
 
-    def reset(self) -> None:
-        self._quiet_since = time.perf_counter()
+    def reset(self) -> float:
+        """Something has come; returns now, in seconds of `time.perf_counter`."""
+        self._quiet_since = now = time.perf_counter()
         self.resting = False
+        return now
 
     def pause(self) -> bool:
         """Gives the processor away for a moment; False once the deadline has passed."""

@@ -13,8 +13,8 @@ at theta afterwards, in which a NaN or an infinity stays.
 # dense.py 37d00f6b62dc
 # links.py cd66843bcde0
 # rows.py f4e8eb714fd5
-# steps.py 947650239901
-# vector.py fb1d43324f83
+# steps.py 2c14a93fa89e
+# vector.py 08e165c6b357
 
 import numpy as np
 from numba import njit

@@ -7,7 +7,7 @@ the second ones.
 
 # links.py cd66843bcde0
 # noise.py 970a66248fcd
-# steps.py 947650239901
+# steps.py 2c14a93fa89e
 
 import numpy as np
 from numba import njit

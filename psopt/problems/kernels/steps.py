@@ -5,6 +5,7 @@ Returned is always ||change||^2 as it was made, float64.
 """
 
 # links.py cd66843bcde0
+# vector.py 08e165c6b357
 
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.links import FAST
+from psopt.problems.kernels.vector import sum_columns
 
 DESCENT, MOMENTUM, ADAMW = range(3)
 _BLOCK = 2048
@@ -71,6 +73,18 @@ def _change(new, old):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def _descend_block(block, direction, step):
+    part = 0.0
+    for j in range(block.size):  # over views: from 0, so that LLVM sees no index that could wrap around
+        old = block[j]
+        new = _step(old, step, direction[j])
+        block[j] = new
+        change = np.float64(_change(new, old))
+        part += change * change
+    return part
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def descend(theta, aggregate, step_size):
     """theta <- theta - step_size * aggregate, both shape (d,); returns ||change||^2 as it was made, float64.
 
@@ -80,16 +94,20 @@ def descend(theta, aggregate, step_size):
     step = theta.dtype.type(step_size)
     total = 0.0
     for start in range(0, theta.size, _BLOCK):
-        part = 0.0
-        block, direction = theta[start : start + _BLOCK], aggregate[start : start + _BLOCK]
-        for j in range(block.size):  # over views: from 0, so that LLVM sees no index that could wrap around
-            old = block[j]
-            new = _step(old, step, direction[j])
-            block[j] = new
-            change = np.float64(_change(new, old))
-            part += change * change
-        total += part
+        total += _descend_block(theta[start : start + _BLOCK], aggregate[start : start + _BLOCK], step)
     return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def descend_along_rows(theta, stale, first, total, step_size):
+    """`sum_rows` into ``total`` and `descend` along it, in one pass over memory and with the same bits."""
+    step = theta.dtype.type(step_size)
+    squared = 0.0
+    for start in range(0, theta.size, _BLOCK):
+        direction = total[start : start + _BLOCK]
+        sum_columns(stale, first + start, direction)
+        squared += _descend_block(theta[start : start + _BLOCK], direction, step)
+    return squared
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)

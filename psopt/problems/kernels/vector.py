@@ -40,28 +40,36 @@ def squared_norm(a):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+def sum_columns(stale, start, block):
+    """block <- 0 + the columns of ``stale``, shape (M, any), that begin at ``start``, summed in the order of rows.
+
+    Rows go by fours; no fastmath, so that every element is the same, bit for bit, as adding one row after the other.
+    """
+    workers, stop = stale.shape[0], start + block.size
+    fours = workers - workers % 4
+    block[:] = 0
+    for m in range(0, fours, 4):
+        s0, s1, s2, s3 = (
+            stale[m, start:stop],
+            stale[m + 1, start:stop],
+            stale[m + 2, start:stop],
+            stale[m + 3, start:stop],
+        )
+        for j in range(block.size):
+            block[j] = (((block[j] + s0[j]) + s1[j]) + s2[j]) + s3[j]
+    for m in range(fours, workers):
+        row = stale[m, start:stop]
+        for j in range(block.size):
+            block[j] += row[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 def sum_rows(stale, first, out):
     """out <- 0 + stale[0] + stale[1] + ..., in that order; ``out`` has shape (d,), and row m of ``stale`` begins with
     ``first`` elements that are none of it, shape (M, at least first + d).
-
-    Columns go by blocks that stay in the first-level cache, rows by fours; no fastmath, so that every element is the
-    same, bit for bit, as adding whole rows one after the other.
     """
-    workers = stale.shape[0]
-    fours = workers - workers % 4
     for start in range(0, out.size, _BLOCK):
-        stop = min(start + _BLOCK, out.size)
-        block = out[start:stop]
-        block[:] = 0
-        for m in range(0, fours, 4):
-            s0, s1 = stale[m, first + start : first + stop], stale[m + 1, first + start : first + stop]
-            s2, s3 = stale[m + 2, first + start : first + stop], stale[m + 3, first + start : first + stop]
-            for j in range(block.size):
-                block[j] = (((block[j] + s0[j]) + s1[j]) + s2[j]) + s3[j]
-        for m in range(fours, workers):
-            row = stale[m, first + start : first + stop]
-            for j in range(block.size):
-                block[j] += row[j]
+        sum_columns(stale, first + start, out[start : start + _BLOCK])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=False)

@@ -37,6 +37,7 @@ def warm_vectors(dtype: str) -> None:
     vector.sum_rows(np.zeros((1, 1), dtype), 0, b)
     vector.weigh_rows(np.zeros((1, 1), dtype), 0, np.zeros(1, np.int64), np.ones(1, dtype), b)
     steps.descend(a, b, 0.0)
+    steps.descend_along_rows(a, np.zeros((1, 1), dtype), 0, b, 0.0)
 
 
 def warm_steps(dtype: str) -> None:

@@ -146,10 +146,7 @@ CASES = {
     "psopt simulate configs/lag_wk.yaml --set 'faults=[{kind: kill, server: true, round: 170}]' "
     "--set checkpoint.every_rounds=50 --out runs/killed": Case("it is killed, as it says", code=-9),
     # benchmarks
-    ".venv/bin/python tests/benchmarks/bench_kernels.py": Case(MINUTES, long=True, timeout_s=900),
     ".venv/bin/python tests/benchmarks/bench_round.py": Case(MINUTES, long=True, timeout_s=900),
-    ".venv/bin/python tests/benchmarks/bench_local_steps.py": Case(MINUTES, long=True, timeout_s=900),
-    ".venv/bin/python tests/benchmarks/bench_networks.py": Case(MINUTES, long=True, timeout_s=900),
     ".venv/bin/python tests/benchmarks/bench_sasg.py /scratch/me/mnist": Case(
         "minutes, the published files, PyTorch", ".venv/bin/python tests/benchmarks/bench_sasg.py --help"
     ),

@@ -40,7 +40,7 @@ LAYERS = [
 ]
 """From what knows nothing to what knows all; a file may import from its own layer and from earlier ones."""
 
-READS_DATA = {"data", "problems", "config", "runs", "commands", "api"}
+READS_DATA = {"data", "problems", "config", "runs", "commands", "bench", "api"}
 """Who may import psopt.data; of these `problems` only for the type of a table."""
 
 KNOWS_RECIPES = {"recipes", "config", "commands"}

@@ -3,16 +3,17 @@ on streams as training makes them.
 
 Selection: a fresh random vector each turn. Error feedback: a residual that has lived through many rounds, and a fresh
 random gradient each turn. Both sides get the same data, take turns, and must choose the same but for ties; medians are
-printed, so that a busy machine spoils both alike. The last column tells how well the hints foresee: candidates over k.
+printed, so that a busy machine spoils both alike. ``candidates`` tells how well the hints foresee: entries that passed,
+over the k that are kept.
 """
 
-import importlib.util
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from psopt.bench.result import Case, Row
+from psopt.bench.turns import take_turns, torch_or_none
 from psopt.problems.kernels import topk
 
 SELECTIONS = (10_000, 160_000, 1_000_000, 10_000_000)
@@ -26,27 +27,13 @@ SCALE = 0.1
 Side = Callable[[np.ndarray], None]
 
 
-class Row(NamedTuple):
-    """One line of the table; medians of one interleaved run. ``candidates``: entries that passed the hint, over k.
-    ``torch_s`` is None where PyTorch is not installed.
-    """
-
-    what: str
-    dtype: str
-    dim: int
-    kept: int
-    numpy_s: float
-    psopt_s: float
-    torch_s: float | None
-    candidates: float
-
-    @property
-    def over_numpy(self) -> float:
-        return self.numpy_s / self.psopt_s
-
-    @property
-    def over_torch(self) -> float | None:
-        return None if self.torch_s is None else self.torch_s / self.psopt_s
+def cases() -> Iterator[Case]:
+    """Every comparison, in the order of the table."""
+    for dtype in ("float64", "float32"):
+        for dim in SELECTIONS:
+            yield functools.partial(selection, dim, dtype)
+        for sizes, counts in FEEDBACKS:
+            yield functools.partial(feedback, sizes, counts, dtype)
 
 
 class Buffers:
@@ -77,32 +64,7 @@ def stream(dim: int, dtype: str) -> Iterator[np.ndarray]:
         yield x
 
 
-def take_turns(sides: Sequence[Side], arrivals: Iterator[np.ndarray], seconds: float) -> list[float]:
-    """Median seconds of each side over about ``seconds`` altogether, at least nine turns; who is first alternates."""
-    times: dict[Side, list[float]] = {side: [] for side in sides}
-    end = time.perf_counter() + seconds
-    order = list(sides)
-    while time.perf_counter() < end or len(times[sides[0]]) < 9:
-        arrived = next(arrivals)
-        for side in order:
-            start = time.perf_counter()
-            side(arrived)
-            times[side].append(time.perf_counter() - start)
-        order.reverse()
-    return [float(np.median(times[side])) for side in sides]
-
-
-def torch_or_none() -> Any:
-    """PyTorch on one thread, if it is installed."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    import torch
-
-    torch.set_num_threads(1)
-    return torch
-
-
-def selection(dim: int, dtype: str, seconds: float) -> Row:
+def selection(dim: int, dtype: str, seconds: float) -> list[Row]:
     """1 % of one vector: indices and values; NumPy's come in any order."""
     k = dim // 100
     buffers, arrivals, found = Buffers((dim,), (k,), dtype), stream(dim, dtype), []
@@ -121,20 +83,18 @@ def selection(dim: int, dtype: str, seconds: float) -> Row:
         chosen = torch.topk(vector.abs(), k, sorted=False).indices
         found[:] = [chosen, vector[chosen]]
 
-    sides = [theirs, ours, *([by_torch] if torch else [])]
     for _ in range(5):  # compile, and let the hint settle
-        for side in sides:
-            side(next(arrivals))
+        ours(next(arrivals))
     candidates = buffers.candidates(next(arrivals))
-    taken = take_turns(sides, arrivals, seconds)
+    taken = _taken({"NumPy": theirs, "psopt": ours, **({"torch": by_torch} if torch else {})}, arrivals, seconds)
     x = next(arrivals)
     theirs(x)
     ours(x)
     assert np.array_equal(np.sort(np.abs(found[1])), np.sort(np.abs(buffers.values)))
-    return Row("select", dtype, dim, k, *taken[:2], taken[2] if torch else None, candidates)
+    return [_row("select", dim, k, dtype, taken, candidates)]
 
 
-def feedback(sizes: tuple[int, ...], counts: tuple[int, ...], dtype: str, seconds: float) -> Row:
+def feedback(sizes: tuple[int, ...], counts: tuple[int, ...], dtype: str, seconds: float) -> list[Row]:
     """Residual plus gradient, the largest entries of each tensor, and these set to zero in the residual."""
     dim = sum(sizes)
     buffers, arrivals = Buffers(sizes, counts, dtype), stream(dim, dtype)
@@ -174,7 +134,7 @@ def feedback(sizes: tuple[int, ...], counts: tuple[int, ...], dtype: str, second
             found.append((chosen + first, own[chosen]))
             own[chosen] = 0
 
-    taken = take_turns([theirs, ours, *([by_torch] if torch else [])], arrivals, seconds)
+    taken = _taken({"NumPy": theirs, "psopt": ours, **({"torch": by_torch} if torch else {})}, arrivals, seconds)
     plain[:] = residual  # NumPy breaks ties as it likes, so that the two may have gone apart
     gradient = next(arrivals)
     theirs(gradient)
@@ -183,13 +143,17 @@ def feedback(sizes: tuple[int, ...], counts: tuple[int, ...], dtype: str, second
     at_the_edge = np.isin(np.abs(plain[apart] + residual[apart]), buffers.hints[:, 1].astype(dtype))
     assert at_the_edge.all(), "the two sides differ by more than ties"
     what = "feed back" if len(sizes) == 1 else f"feed back, {len(sizes)} tensors"
-    return Row(what, dtype, dim, sum(counts), *taken[:2], taken[2] if torch else None, float(np.median(shares)))
+    return [_row(what, dim, sum(counts), dtype, taken, float(np.median(shares)))]
 
 
-def rows(seconds: float = 0.5) -> Iterator[Row]:
-    """Every measurement, as soon as it is made; ``seconds`` is what each spends on its turns."""
-    for dtype in ("float64", "float32"):
-        for dim in SELECTIONS:
-            yield selection(dim, dtype, seconds)
-        for sizes, counts in FEEDBACKS:
-            yield feedback(sizes, counts, dtype, seconds)
+def _taken(sides: dict[str, Side], arrivals: Iterator[np.ndarray], seconds: float) -> dict[str, float]:
+    """Medians; in each turn all sides get the same fresh vector, which is not measured."""
+    arrived = next(arrivals)  # the same array each time
+    held = {name: functools.partial(side, arrived) for name, side in sides.items()}
+    return take_turns(held, seconds, before=lambda: next(arrivals))
+
+
+def _row(what: str, dim: int, kept: int, dtype: str, taken: dict[str, float], candidates: float) -> Row:
+    others = {"torch": taken["torch"]} if "torch" in taken else {}
+    figures = {"kept": kept, "candidates": candidates}
+    return Row(f"top-k: {what}", (dim,), dtype, taken["psopt"], "NumPy", taken["NumPy"], others, figures=figures)

@@ -61,16 +61,23 @@ def bench() -> None:
     """Measure psopt's speed beside what others take, in one run and in turns."""
 
 
-@bench.command(name="kernels")
-@click.option("--out", callback=folder, help="Folder for bench.json.")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for each line's turns."
+BENCH_OUT = click.option("--out", callback=folder, help="Folder for bench.json.")
+SECONDS = click.option(
+    "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for the turns of each."
 )
-def bench_kernels(out: Path | None, seconds: float) -> int:
-    """Exact top-k and error feedback, against NumPy's argpartition and, where it is installed, PyTorch's topk.
 
-    Medians; candidates/k tells how many entries had to be looked at twice, over the k that are kept.
+
+@bench.command(name="kernels")
+@BENCH_OUT
+@SECONDS
+def bench_kernels(out: Path | None, seconds: float) -> int:
+    """Gradients, local steps, passes over vectors and top-k, on one thread, against NumPy, SciPy and PyTorch.
+
+    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean.
     """
+    from psopt.bench import machine
+
+    machine.clear_the_way()
     from psopt.bench.kernels import bench_kernels as measure
 
     measure(out, seconds)

@@ -1,0 +1,67 @@
+"""Several sides of one comparison, measured in turns, so that a busy machine spoils all alike."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+LEAST_TURNS = 9
+SLOW_S = 1.0
+"""A side that takes longer gets fewer turns: three at least."""
+FEWEST_TURNS = 3
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[], object]], seconds: float, before: Callable[[], object] | None = None
+) -> dict[str, float]:
+    """Median seconds of a call of each side.
+
+    Parameters
+    ----------
+    sides : mapping of name to callable
+        Each is called once to warm up, which is not measured, and then once a turn; who comes first alternates.
+    seconds : float
+        About how long all turns take together; there are at least nine, or three where a turn takes a second and more.
+    before : callable, optional
+        Called before each turn, outside of the clock: what makes the turn's data.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    order = list(sides.items())
+    if before:
+        before()
+    start = time.perf_counter()
+    for _, side in order:
+        side()
+    least = LEAST_TURNS if time.perf_counter() - start < SLOW_S else FEWEST_TURNS
+    end = time.perf_counter() + seconds
+    turns = 0
+    while turns < least or time.perf_counter() < end:
+        if before:
+            before()
+        for name, side in order:
+            start = time.perf_counter()
+            side()
+            times[name].append(time.perf_counter() - start)
+        order.reverse()
+        turns += 1
+    return {name: median(taken) for name, taken in times.items()}
+
+
+def torch_or_none() -> Any:
+    """PyTorch on one thread, if it is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
+def scipy_or_none() -> Any:
+    """SciPy's sparse matrices, if SciPy is installed."""
+    if importlib.util.find_spec("scipy") is None:
+        return None
+    import scipy.sparse
+
+    return scipy.sparse

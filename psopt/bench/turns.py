@@ -13,7 +13,10 @@ FEWEST_TURNS = 3
 
 
 def take_turns(
-    sides: Mapping[str, Callable[[], object]], seconds: float, before: Callable[[], object] | None = None
+    sides: Mapping[str, Callable[[], object]],
+    seconds: float,
+    before: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.thread_time,
 ) -> dict[str, float]:
     """Median seconds of a call of each side.
 
@@ -25,6 +28,9 @@ def take_turns(
         About how long all turns take together; there are at least nine, or three where a turn takes a second and more.
     before : callable, optional
         Called before each turn, outside of the clock: what makes the turn's data.
+    clock : callable
+        What is read before and after a call. The default counts the seconds in which this thread had a core: for sides
+        of one thread the wall's seconds, less those in which others had it. Give `time.perf_counter` for what waits.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides.items())
@@ -40,9 +46,9 @@ def take_turns(
         if before:
             before()
         for name, side in order:
-            start = time.perf_counter()
+            start = clock()
             side()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
         order.reverse()
         turns += 1
     return {name: median(taken) for name, taken in times.items()}

@@ -146,9 +146,9 @@ CASES = {
     "psopt simulate configs/lag_wk.yaml --set 'faults=[{kind: kill, server: true, round: 170}]' "
     "--set checkpoint.every_rounds=50 --out runs/killed": Case("it is killed, as it says", code=-9),
     # benchmarks
-    ".venv/bin/python tests/benchmarks/bench_round.py": Case(MINUTES, long=True, timeout_s=900),
     ".venv/bin/python tests/benchmarks/bench_sasg.py /scratch/me/mnist": Case(
         "minutes, the published files, PyTorch", ".venv/bin/python tests/benchmarks/bench_sasg.py --help"
     ),
+    ".venv/bin/psopt bench rounds": Case(MINUTES, "{} --seconds 0.1", long=True, timeout_s=300),
     "psopt bench kernels": Case(MINUTES, "{} --seconds 0.01", long=True, timeout_s=300),
 }

@@ -4,10 +4,12 @@ import importlib.util
 import json
 
 import pytest
+from mpi_jobs import mpiexec
 
 from psopt.bench import kernels, linear, local_steps, networks, topk, turns, vectors
 from psopt.bench.result import Row, show
 from psopt.bench.turns import take_turns
+from psopt.launch import default_ranks
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -86,3 +88,26 @@ def test_a_row_and_its_line(capsys):
     _, first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
     assert first == "sum 2x3 float64 500000.0 NumPy 1000000.0 2.00 torch 4.00 0.50 kept 7"
     assert second == "sum 2 500000.0 torch - - -"
+
+
+@pytest.mark.mpi
+def test_rounds_are_measured_in_one_job(tmp_path):
+    """Each side in turns, on real ranks; the sizes are cut down where they are given."""
+    program = tmp_path / "small.py"
+    program.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from psopt.bench import rounds\n"
+        "rounds.DIMS, rounds.LOGISTIC, rounds.WIDTHS, rounds.IMAGES = (5,), (20, 4), [6, 3, 2], 40\n"
+        "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 3))\n"
+    )
+    ended = mpiexec(4, program, tmp_path / "out")
+    assert ended.code == 0, ended
+    held = json.loads((tmp_path / "out" / "bench.json").read_text())
+    placed = 2 if default_ranks(3) <= 3 else 1
+    assert len(held["rows"]) == 3 * placed
+    shapes = {tuple(entry["shape"]) for entry in held["rows"]}
+    assert shapes == {(3, 5), (3, 20, 4), (3, 6, 3, 2)}
+    for entry in held["rows"]:
+        assert entry["ratio"] == pytest.approx(entry["baseline_s"] / entry["median_s"])
+        assert set(entry["others"]) == ({"gloo" if "empty" in entry["name"] else "torch DDP"} if TORCH else set())

@@ -53,11 +53,11 @@ def sum_rows(workers: int, dim: int, dtype: str, seconds: float) -> list[Row]:
     warm_vectors(dtype)
     stale = np.random.default_rng(0).standard_normal((workers, dim), dtype=dtype)
     out, expected, flat = np.empty(dim, dtype), np.empty(dim, dtype), stale.ravel()
-    vector.sum_rows(stale, out)
+    vector.sum_rows(stale, 0, out)
     np.sum(stale, axis=0, out=expected)
     assert np.array_equal(out, expected)
     sides = {
-        "psopt": lambda: vector.sum_rows(stale, out),
+        "psopt": lambda: vector.sum_rows(stale, 0, out),
         "NumPy": lambda: np.sum(stale, axis=0, out=expected),
         "once": lambda: read_once(flat),
         "streams": lambda: read_streams(flat),

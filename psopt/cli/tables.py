@@ -84,6 +84,25 @@ def bench_kernels(out: Path | None, seconds: float) -> int:
     return 0
 
 
+@bench.command(name="rounds")
+@BENCH_OUT
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.0), default=5.0, show_default=True, help="Time for the turns of each."
+)
+@click.option("--workers", type=click.IntRange(min=1, max=1000), default=3, show_default=True, help="M.")
+def bench_rounds(out: Path | None, seconds: float, workers: int) -> int:
+    """A round of 1 + M ranks against a hand-written mpi4py loop, MPI.Allreduce, and PyTorch's gloo and DDP.
+
+    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed.
+    """
+    from psopt.bench import machine
+
+    machine.clear_the_way()
+    from psopt.bench.rounds import bench_rounds as measure
+
+    return measure(out, seconds, workers)
+
+
 @reproduce.command(name="sasg-mnist")
 @click.option(
     "--data",

@@ -8,11 +8,14 @@ from helpers import OwnSquares, built_in, drive, go, joined, own_problems, shard
 
 from psopt.algorithm import Algorithm
 from psopt.config import parse
+from psopt.core.frames import frame_of, frames_of
 from psopt.core.history import Anchors, History
-from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, What
+from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Hello, Skip, Upload, What
+from psopt.core.room import Room
 from psopt.core.server import Server
 from psopt.core.worker import Oracle, Worker
 from psopt.errors import ConfigError, IncompatibleParts, NotFinite, ProtocolError, WorkerFailed
+from psopt.parts.rows import Rows
 from psopt.parts.schedules import Constant
 from psopt.parts.selections import BySmoothness, Cyclic, SmoothnessDrift
 from psopt.parts.starts import Ones, Zero
@@ -91,6 +94,33 @@ def test_absorbed_payloads_may_be_overwritten():
         buffer[:] = m
         mine.receive(Upload(m, 1, 1, 0.0, buffer))
     assert [mine.stale(m)[0] for m in range(3)] == [0.0, 1.0, 2.0]
+
+
+def test_what_arrives_in_its_row_is_held_there():
+    block, frames = frames_of(3, 16)
+    rows = Rows(block.view(np.float64), HEADER_NBYTES // 8, [frame.hold(2, np.dtype("f8")) for frame in frames])
+    down = frame_of(2, np.dtype("f8"))
+    hellos = [Hello(m, 5, 2, math.nan) for m in range(3)]
+    row = Algorithm(step_size=Constant(0.1))
+    mine = Server(row, np.zeros(2), hellos, np.random.default_rng(0), room=Room(down.array, rows))
+    plain = server()
+    for k, speaking in ((1, (0, 1, 2)), (2, (1,))):
+        message = mine.begin()
+        assert message.theta is down.array
+        plain.begin()
+        for m in range(3):
+            told = answer(m, k, value=m + 10.0 * k) if m in speaking else Skip(m, k, 1, 0.0)
+            frames[m].write(told)  # as the network does
+            seen = frames[m].read()
+            assert (seen.payload is rows.vectors[m]) if m in speaking else type(seen) is Skip
+            mine.receive(seen)
+            plain.receive(told)
+        mine.finish()
+        plain.finish()
+    assert [mine.stale(m).tolist() for m in range(3)] == [[10.0, 10.0], [21.0, 21.0], [12.0, 12.0]]
+    assert all(mine.stale(m) is rows.vectors[m] for m in range(3))
+    assert mine.theta.tolist() == plain.theta.tolist()
+    assert down.read(down.write(mine.begin())).theta is mine.theta
 
 
 @pytest.mark.parametrize("message", [answer(0), Skip(0, 1, 1, 0.0)])

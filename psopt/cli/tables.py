@@ -1,4 +1,4 @@
-"""Commands that make a paper's table again, or measure speed."""
+"""Commands that make a paper's table again."""
 
 from pathlib import Path
 from typing import Any
@@ -54,53 +54,6 @@ def lag_synthetic(task: str, methods: str, ranks: int | None, out: Path) -> int:
     from psopt import commands
 
     return commands.reproduce("lag-synthetic", task, 9, "authors", methods, ranks, out)
-
-
-@cli.group()
-def bench() -> None:
-    """Measure psopt's speed beside what others take, in one run and in turns."""
-
-
-BENCH_OUT = click.option("--out", callback=folder, help="Folder for bench.json.")
-SECONDS = click.option(
-    "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for the turns of each."
-)
-
-
-@bench.command(name="kernels")
-@BENCH_OUT
-@SECONDS
-def bench_kernels(out: Path | None, seconds: float) -> int:
-    """Gradients, local steps, passes over vectors and top-k, on one thread, against NumPy, SciPy and PyTorch.
-
-    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean.
-    """
-    from psopt.bench import machine
-
-    machine.clear_the_way()
-    from psopt.bench.kernels import bench_kernels as measure
-
-    measure(out, seconds)
-    return 0
-
-
-@bench.command(name="rounds")
-@BENCH_OUT
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.0), default=5.0, show_default=True, help="Time for the turns of each."
-)
-@click.option("--workers", type=click.IntRange(min=1, max=1000), default=3, show_default=True, help="M.")
-def bench_rounds(out: Path | None, seconds: float, workers: int) -> int:
-    """A round of 1 + M ranks against a hand-written mpi4py loop, MPI.Allreduce, and PyTorch's gloo and DDP.
-
-    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed.
-    """
-    from psopt.bench import machine
-
-    machine.clear_the_way()
-    from psopt.bench.rounds import bench_rounds as measure
-
-    return measure(out, seconds, workers)
 
 
 @reproduce.command(name="sasg-mnist")

@@ -1,0 +1,111 @@
+"""`psopt bench`: measurements that a person can repeat."""
+
+from pathlib import Path
+
+import click
+
+from psopt.cli.group import cli, folder
+
+
+@cli.group()
+def bench() -> None:
+    """Measure psopt's speed beside what others take, in one run and in turns."""
+
+
+BENCH_OUT = click.option("--out", callback=folder, help="Folder for bench.json.")
+SECONDS = click.option(
+    "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for the turns of each."
+)
+
+
+@bench.command(name="kernels")
+@BENCH_OUT
+@SECONDS
+def bench_kernels(out: Path | None, seconds: float) -> int:
+    """Gradients, local steps, passes over vectors and top-k, on one thread, against NumPy, SciPy and PyTorch.
+
+    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean.
+    """
+    from psopt.bench import machine
+
+    machine.clear_the_way()
+    from psopt.bench.kernels import bench_kernels as measure
+
+    measure(out, seconds)
+    return 0
+
+
+@bench.command(name="rounds")
+@BENCH_OUT
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.0), default=5.0, show_default=True, help="Time for the turns of each."
+)
+@click.option("--workers", type=click.IntRange(min=1, max=1000), default=3, show_default=True, help="M.")
+def bench_rounds(out: Path | None, seconds: float, workers: int) -> int:
+    """A round of 1 + M ranks against a hand-written mpi4py loop, MPI.Allreduce, and PyTorch's gloo and DDP.
+
+    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed.
+    """
+    from psopt.bench import machine
+
+    machine.clear_the_way()
+    from psopt.bench.rounds import bench_rounds as measure
+
+    return measure(out, seconds, workers)
+
+
+@bench.command(name="startup")
+@BENCH_OUT
+@click.option("--ranks", type=click.IntRange(min=2), default=10, show_default=True, help="MPI ranks.")
+@SECONDS
+@click.option("--no-cold", "warm_only", is_flag=True, help="Leave out the start that compiles every kernel.")
+def bench_startup(out: Path | None, ranks: int, seconds: float, warm_only: bool) -> int:
+    """From `psopt run` to the first round, beside a job that only imports NumPy and mpi4py; and `psopt --help`.
+
+    Each is started four times at least. The seconds of all cores together tell more than the wall's on a busy machine.
+    """
+    from psopt.bench.startup import bench_startup as measure
+
+    measure(out, ranks, seconds, not warm_only)
+    return 0
+
+
+HISTORY = click.argument("history", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@bench.command(name="check")
+@HISTORY
+@SECONDS
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0, max=1.0, max_open=True),
+    default=0.25,
+    show_default=True,
+    help="By how much a ratio may fall, as a share of it.",
+)
+def bench_check(history: Path, seconds: float, tolerance: float) -> int:
+    """Measure what is quick, and exit 1 where a ratio has fallen since it was recorded in HISTORY.
+
+    Ratios to the baselines are compared, not times, because machines differ; with the last record of this kind of CPU
+    where there is one, else with the last. What has fallen is measured once more before it is told.
+    """
+    from psopt.bench import machine
+
+    machine.clear_the_way()
+    from psopt.bench.history import check
+
+    return check(history, seconds, tolerance)
+
+
+@bench.command(name="record")
+@HISTORY
+@SECONDS
+def bench_record(history: Path, seconds: float) -> int:
+    """Measure what is quick, and add the ratios, a line, to the file HISTORY."""
+    from psopt.bench import machine
+
+    machine.clear_the_way()
+    from psopt.bench.history import record
+
+    record(history, seconds)
+    return 0

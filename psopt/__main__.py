@@ -5,6 +5,7 @@ raised printed once. Mistakes of input get one sentence.
 """
 
 import contextlib
+import gc
 import os
 import select
 import sys
@@ -17,11 +18,15 @@ from psopt.launch import ONE_THREAD, told_rank
 TURN_S = 1.0
 """Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
 
+OBJECTS = 100_000
+"""Python looks for cycles to collect after so many objects more: what it imports has hundreds of thousands, and none."""
+
 
 def main() -> None:
     """Runs the command line and leaves with its exit code: 0 success, 1 failure, 2 wrong input, 75 warned and to be
     started again, 130 interrupted.
     """
+    gc.set_threshold(OBJECTS, *gc.get_threshold()[1:])
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
     code = guarded()

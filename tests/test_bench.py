@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 from mpi_jobs import mpiexec
@@ -111,3 +113,23 @@ def test_rounds_are_measured_in_one_job(tmp_path):
     for entry in held["rows"]:
         assert entry["ratio"] == pytest.approx(entry["baseline_s"] / entry["median_s"])
         assert set(entry["others"]) == ({"gloo" if "empty" in entry["name"] else "torch DDP"} if TORCH else set())
+
+
+def test_numba_is_loaded_without_linear_algebra_and_nothing_else_misses_it():
+    code = """
+import sys
+import numpy as np
+from numba import njit
+from psopt.problems.kernels.lean import load_numba
+load_numba()
+assert "numba.np.arraymath" in sys.modules
+assert "scipy.linalg" not in sys.modules
+a = np.arange(9.0).reshape(3, 3)
+assert njit(lambda x: np.dot(x, x))(a).tolist() == (a @ a).tolist()
+assert njit(lambda x: np.convolve(x, x))(a[1]).tolist() == np.convolve(a[1], a[1]).tolist()
+import scipy.linalg
+assert scipy.linalg.norm(a) > 0
+load_numba()
+assert sys.modules["scipy.linalg"] is scipy.linalg
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -8,6 +8,7 @@ import numpy as np
 
 from psopt.config import RunConfig
 from psopt.parts.updates import Descent
+from psopt.problems.kernels.lean import load_numba
 from psopt.problems.kernels.warm import LINEAR, NETWORKS, NOISY, warm_steps, warm_top_k, warm_up, warm_vectors
 
 SILENT_S = 2.0
@@ -35,6 +36,7 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
 def _compile(config: RunConfig, sparse: bool) -> None:
     row, kind, dtype = config.algorithm, config.problem.kind, config.problem.dtype
     if kind in (*NETWORKS, *LINEAR, *NOISY):
+        load_numba()  # a problem of the user's may compile what this leaves out
         batches = not row.work.whole or config.data.test is not None
         warm_up(dtype, sparse, curvature=True, kind=kind, batches=batches, local_steps=row.work.local)
     else:

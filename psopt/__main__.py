@@ -19,7 +19,7 @@ TURN_S = 1.0
 """Several ranks may find at the same moment that another is silent: the lowest speaks and ends the job."""
 
 OBJECTS = 100_000
-"""Python looks for cycles to collect after so many objects more: what it imports has hundreds of thousands, and none."""
+"""Python looks for cycles to collect after so many objects more: what it imports makes many, and no cycles."""
 
 
 def main() -> None:

@@ -4,13 +4,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mpi_jobs import mpiexec
 
-from psopt.bench import kernels, linear, local_steps, networks, topk, turns, vectors
+from psopt.bench import history, kernels, linear, local_steps, machine, networks, startup, topk, turns, vectors
 from psopt.bench.result import Row, show
 from psopt.bench.turns import take_turns
+from psopt.errors import ConfigError
 from psopt.launch import default_ranks
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -133,3 +135,113 @@ load_numba()
 assert sys.modules["scipy.linalg"] is scipy.linalg
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def row(name, ours, theirs=1.0, **others):
+    return Row(name, (4,), "float64", ours, "NumPy", theirs, others)
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A record of two rows, and where it stands."""
+    path = tmp_path / "made" / "history.jsonl"
+    history.add(path, [row("sum", 0.5, torch=2.0), row("dot", 0.25), row("gone", 1.0, None)])
+    return path
+
+
+def played(monkeypatch, *cases):
+    """`history.quick`, where each case is a list of what it finds, time after time."""
+    left = [iter(case) for case in cases]
+    monkeypatch.setattr(history, "quick", lambda: iter([lambda seconds, turns=turns: next(turns) for turns in left]))
+
+
+def test_a_record_is_a_line_of_ratios(recorded):
+    history.add(recorded, [row("sum", 0.1)])
+    first, second = (json.loads(line) for line in recorded.read_text().splitlines())
+    assert first["ratios"] == {"sum 4 float64, NumPy": 2.0, "sum 4 float64, torch": 4.0, "dot 4 float64, NumPy": 4.0}
+    assert second["ratios"] == {"sum 4 float64, NumPy": 10.0}
+    assert first["machine"]["cpu"] == machine.cpu()
+    assert {"numpy", "numba"} <= first["machine"]["versions"].keys()
+    assert history.latest(recorded, machine.cpu()) == second
+
+
+def test_the_last_record_of_the_same_cpu_counts(recorded):
+    other = json.loads(recorded.read_text())
+    other["machine"]["cpu"], other["ratios"] = "another", {"sum 4 float64, NumPy": 9.0}
+    with recorded.open("a") as file:
+        file.write(json.dumps(other) + "\n")
+    assert history.latest(recorded, machine.cpu())["ratios"]["sum 4 float64, NumPy"] == 2.0
+    assert history.latest(recorded, "a third")["ratios"]["sum 4 float64, NumPy"] == 9.0
+
+
+def test_equal_and_slightly_slower_rows_pass(recorded, monkeypatch, capsys):
+    played(monkeypatch, [[row("sum", 0.5 / 0.8, torch=2.0)]], [[row("dot", 0.25)]])
+    assert history.check(recorded, 0.0, 0.25) == 0
+    assert "no ratio has fallen by more than 25%" in capsys.readouterr().out
+
+
+def test_a_row_that_has_become_slower_fails_with_a_sentence(recorded, monkeypatch, capsys):
+    slow = [row("sum", 0.5 / 0.7, torch=2.0 / 0.7)]
+    played(monkeypatch, [slow, slow], [[row("dot", 0.25)]])
+    assert history.check(recorded, 0.0, 0.25) == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("psopt: ")]
+    assert told == ["psopt: sum 4 float64, NumPy: psopt was 2.00 times as fast, and is 1.40 times as fast"]
+    played(monkeypatch, [slow, slow], [[row("dot", 0.25)]])
+    assert history.check(recorded, 0.0, 0.35) == 0
+
+
+def test_what_has_fallen_is_measured_once_more(recorded, monkeypatch, capsys):
+    played(monkeypatch, [[row("sum", 5.0, torch=2.0)], [row("sum", 0.5, torch=2.0)]], [[row("dot", 0.25)]])
+    assert history.check(recorded, 0.0, 0.25) == 0
+    assert sum(line.startswith("sum ") for line in capsys.readouterr().out.splitlines()) == 2
+
+
+def test_what_is_not_measured_any_longer_is_told(recorded, monkeypatch, capsys):
+    played(monkeypatch, [[row("sum", 0.5)]])
+    assert history.check(recorded, 0.0, 0.25) == 0
+    assert "not measured now: dot 4 float64, NumPy, sum 4 float64, torch" in capsys.readouterr().out
+
+
+NO_RATIOS = '{"machine": {"cpu": "a"}, "date": "b", "ratios": 3}\n'
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "nothing\n", NO_RATIOS])
+def test_a_history_that_is_none_is_refused(tmp_path, text):
+    path = tmp_path / "history.jsonl"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"history\.jsonl"):
+        history.latest(path, "a")
+
+
+def test_the_history_of_the_house_is_one():
+    path = Path(__file__).parent / "benchmarks" / "history.jsonl"
+    entry = history.latest(path, "any")
+    assert all(ratio > 0 for ratio in entry["ratios"].values())
+    assert any(key.startswith("logistic: gradient") for key in entry["ratios"])
+
+
+@pytest.mark.mpi
+def test_start_up_beside_the_least_job(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(startup, "FEWEST_TURNS", 1)
+    rows = startup.bench_startup(tmp_path, 2, 0.0, cold=False)
+    assert [row.name for row in rows] == [
+        "psopt --help: wall",
+        "psopt --help: all cores",
+        "first round, warm cache: wall",
+        "first round, warm cache: all cores",
+    ]
+    assert all(row.ratio > 0 for row in rows)
+    assert all(row.ratio < 1 for row in rows[1::2])  # nothing costs less than the least there is
+    held = json.loads((tmp_path / "bench.json").read_text())
+    assert [entry["shape"] for entry in held["rows"]] == [[], [], [2], [2]]
+
+
+def test_a_start_that_fails_is_told():
+    with pytest.raises(ConfigError, match="no such thing"):
+        startup.Start(lambda folder: [sys.executable, "-c", "raise SystemExit('no such thing')"])()
+
+
+def test_a_cold_start_has_a_cache_of_its_own():
+    code = "import os, sys; sys.exit(os.environ.get('NUMBA_CACHE_DIR', ''))"
+    with pytest.raises(ConfigError, match=r"psopt-startup-.*cache"):
+        startup.Start(lambda folder: [sys.executable, "-c", code], cold=True)()

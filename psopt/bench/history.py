@@ -19,10 +19,12 @@ from psopt.bench import kernels, machine, startup
 from psopt.bench.result import Case, Row, show
 from psopt.errors import ConfigError
 
+QUICK_RANKS = 4
+
 
 def quick() -> Iterator[Case]:
     """What is measured for a record and for a check."""
-    return itertools.chain(kernels.cases(), startup.cases(cold=False))
+    return itertools.chain(kernels.cases(), startup.cases(QUICK_RANKS, cold=False))
 
 
 def check(path: Path, seconds: float, tolerance: float) -> int:

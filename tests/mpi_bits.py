@@ -46,6 +46,17 @@ def cases():
     codec = {"kind": "increment", "compressor": {"kind": "random_k", "fraction": 0.3, "values": "float32"}}
     yield "random increments", _config({"recipe": "ef21", "codec": codec}, downlink="changes"), None
     yield "lazy sparse downlink", _config({"recipe": "sasg", "step_size": 1e-3}, downlink="changes"), None
+    yield "chain of theta", _config("lag-ps", broadcast={"kind": "chain", "segment": 256}), None
+    tree = {"kind": "tree", "arity": 2, "segment": 256}
+    row = {"recipe": "sasg", "step_size": 1e-3, "codec": {"compressor": {"kind": "top_k", "indices": "packed"}}}
+    yield "tree of packed changes", _config(row, downlink="changes", broadcast=tree), None
+    yield "trees of changes", _config("lag-wk", downlink="changes", broadcast={"kind": "tree", "segment": 256}), None
+    short = {"recipe": "ef21", "codec": {"kind": "increment", "compressor": "cast"}}
+    rounded = {"kind": "theta", "values": "float32"}
+    yield "everything in float32", _config(short, downlink=rounded), None
+    yield "trees of float32", _config("lag-ps", downlink=rounded, broadcast="tree"), None
+    yield "star of changes", _config("lag-wk", downlink="changes", broadcast="star"), None
+    yield "collective", _config("lag-wk", broadcast="collective"), None
     network = {"kind": "perceptron", "classes": 7, "hidden": [5], "dtype": "float32"}
     stochastic = {"recipe": "sasg", "step_size": "0.01*M", "codec": {"compressor": SHORT}}
     yield "network", _config(stochastic, network, **CLASSES), None

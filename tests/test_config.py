@@ -311,7 +311,7 @@ WRONG = {
     "no nodes": ({"slurm": {"nodes": 0}}, "slurm.nodes: found 0, expected"),
     "a downlink that is none": (
         {"downlink": "deltas"},
-        "downlink: found the text 'deltas', expected one of theta, changes",
+        "downlink.kind: found the text 'deltas', expected one of theta, changes",
     ),
     "accuracy without test rows": (
         {"stop": {"test_accuracy": 0.9}},

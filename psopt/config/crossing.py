@@ -24,7 +24,8 @@ def cross_check(complaints: Complaints, values: dict[str, Any]) -> None:
         complaints.add(("f_star",), f"found {f_star!r}, expected at most {LARGEST_F_STAR:g} in magnitude")
     if isinstance(values.get("workers"), int) and values["workers"] > MOST_WORKERS:
         complaints.add(("workers",), f"found {values['workers']}, expected at most {MOST_WORKERS}")
-    if values.get("downlink") == "changes" and isinstance(row, Algorithm) and not row.selection.everyone:
+    downlink = values.get("downlink")
+    if getattr(downlink, "lazy", False) and isinstance(row, Algorithm) and not row.selection.everyone:
         complaints.add(
             ("downlink",),
             f"`changes` cannot be used with selection `{row.name('selection')}`, because a worker that is not "
@@ -62,11 +63,17 @@ def _check_failure(complaints: Complaints, values: dict[str, Any]) -> None:
     failure, repeat, path = values.get("failure"), values.get("repeat"), ("failure", "policy")
     if not (isinstance(failure, Failure) and failure.survives):
         return
-    if values.get("downlink") == "changes":
+    if getattr(values.get("downlink"), "lazy", False):
         complaints.add(
             path,
             f"`{failure.policy}` cannot be used with `downlink: changes`, because the ranks' copies of theta are "
             "made of what all workers say",
+        )
+    if getattr(values.get("broadcast"), "kind", "auto") not in ("auto", "star"):
+        complaints.add(
+            path,
+            f"`{failure.policy}` cannot be used with `broadcast: {values['broadcast'].kind}`, because what goes by way "
+            "of a rank that dies does not arrive: use `star`",
         )
     if isinstance(repeat, int) and repeat > 1:
         complaints.add(

@@ -17,6 +17,7 @@ from psopt.errors import ConfigError
 from psopt.parts import kind_of
 from psopt.slurm import Slurm
 from psopt.transports.base import Timeouts
+from psopt.transports.spreading import Spreading
 
 DEFAULT_ROUNDS = 1000
 MOST_WORKERS = 1_000_000
@@ -151,6 +152,35 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Downlink:
+    """What the server sends everyone each round; `changes` for `{kind: changes}`.
+
+    Attributes
+    ----------
+    kind : 'theta' or 'changes'
+        Theta, or what the workers said, from which each rank makes theta itself, bit for bit. The latter saves the
+        downlink where uploads are few or sparse, and costs each rank the server's memory.
+    values : 'theta' or 'float32'
+        The dtype in which theta crosses: its own, or rounded, and then the workers compute at what came.
+    """
+
+    kind: Literal["theta", "changes"] = "theta"
+    values: Literal["theta", "float32"] = "theta"
+
+    def __post_init__(self) -> None:
+        if self.lazy and self.values != "theta":
+            raise ConfigError(
+                "`values` is for `theta`, and the kind is `changes`, which sends what the workers said as it came: a "
+                "compressor such as `cast` makes that shorter"
+            )
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the ranks make theta themselves."""
+        return self.kind == "changes"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One experiment.
 
@@ -190,10 +220,10 @@ class RunConfig:
     repeat : int
         How many independent replicas to run, with seeds `seed`, `seed + 1`, ...: whole runs in one process each, spread
         over the ranks; trace and summary hold their means and, in fields that end in `_se`, standard errors.
-    downlink : 'theta' or 'changes'
-        What the server sends everyone each round: theta, or what the workers said, from which each rank makes theta
-        itself, bit for bit. The latter saves the downlink where uploads are few or sparse, and costs each rank the
-        server's memory.
+    downlink : Downlink
+        What the server sends everyone each round: `theta`, `changes`, or a mapping.
+    broadcast : Spreading
+        How a message for everyone goes from the server to all ranks of an MPI job: a kind, or a mapping.
     faults : list of faults
         What goes wrong on purpose, for tests and rehearsals: see `psopt docs faults`. Default: nothing.
     """
@@ -214,7 +244,8 @@ class RunConfig:
     slurm: Slurm = field(default_factory=Slurm)
     debug: Debug = field(default_factory=Debug)
     repeat: Annotated[int, Ge(1)] = 1
-    downlink: Literal["theta", "changes"] = "theta"
+    downlink: Downlink = field(default_factory=Downlink)
+    broadcast: Spreading = field(default_factory=Spreading)
     faults: tuple[Fault, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
@@ -235,9 +266,15 @@ class RunConfig:
             "slurm": _plain(self.slurm),
             "debug": _plain(self.debug),
             "repeat": self.repeat,
-            "downlink": self.downlink,
+            "downlink": _plain(self.downlink),
+            "broadcast": _plain(self.broadcast),
             "faults": [plain(fault) for fault in self.faults],
         }
+
+    @property
+    def sent_dtype(self) -> str:
+        """In which theta crosses."""
+        return self.problem.dtype if self.downlink.values == "theta" else self.downlink.values
 
     @property
     def algorithm_name(self) -> str:

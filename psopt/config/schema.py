@@ -8,18 +8,19 @@ from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config.faults import KINDS
 from psopt.config.fields import RECIPE_KEY, REQUIRED, Key, keys_of, options_of, summary, typographic
-from psopt.config.model import ProblemConfig, RunConfig
+from psopt.config.model import Downlink, ProblemConfig, RunConfig
 from psopt.data import HeldOut, Partition, Standardise
 from psopt.parts import FAMILIES, NESTED
 from psopt.recipes import RECIPES
+from psopt.transports.spreading import Spreading
 
 Schema = dict[str, Any]
 
 OWN: Schema = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}
 """`package.module:Class`."""
 
-# Sections of `data` that a bare name may stand for, and the key that it fills (see `shorthand`).
-_NAMED_BY = {Partition: "kind", Standardise: "kind", HeldOut: "split"}
+# Sections that a bare name may stand for, and the key that it fills (see `shorthand`).
+_NAMED_BY = {Partition: "kind", Standardise: "kind", HeldOut: "split", Downlink: "kind", Spreading: "kind"}
 
 
 def json_schema() -> Schema:

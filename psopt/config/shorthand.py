@@ -10,6 +10,8 @@ _NAME_FILLS = {
     ("algorithm",): "recipe",
     ("problem",): "kind",
     ("data",): "source",
+    ("downlink",): "kind",
+    ("broadcast",): "kind",
     ("data", "partition"): "kind",
     ("data", "standardise"): "kind",
     ("data", "test"): "split",

@@ -1,4 +1,6 @@
-"""The lazy downlink: instead of theta, what the workers said, from which every rank makes theta itself.
+"""What crosses downlink where it is not theta as it is: theta rounded, or the lazy downlink.
+
+The latter: instead of theta, what the workers said, from which every rank makes theta itself.
 
 No paper has it, and it changes no iterate. The first message of a run holds the value of the step size's formula and
 theta whole. Each later one holds the uploads of the last round, as they came, in worker order: nothing at all when
@@ -65,6 +67,28 @@ def checksum(theta: np.ndarray) -> int:
     return zlib.crc32(theta.view(np.uint8))
 
 
+class Widened:
+    """What a rank makes of theta that came rounded: one of its own dtype again, which its workers share.
+
+    Parameters
+    ----------
+    dim, dtype : int, numpy dtype
+        Of theta.
+    """
+
+    lazy = False
+
+    def __init__(self, dim: int, dtype: np.dtype) -> None:
+        self._theta = np.empty(dim, dtype)
+
+    def expand(self, message: Broadcast) -> Broadcast:
+        """The message with theta as the workers want it. Raises `ProtocolError` where it has another length."""
+        if message.theta.size != self._theta.size:
+            raise ProtocolError(f"theta came with {message.theta.size} numbers; expected {self._theta.size}")
+        self._theta[:] = message.theta
+        return message._replace(theta=self._theta)
+
+
 class Replica:
     """A rank's own copy of the server's model, moved on by each message.
 
@@ -76,6 +100,8 @@ class Replica:
     samples : sequence of int
         n_m of every worker.
     """
+
+    lazy = True
 
     def __init__(self, algorithm: Algorithm, dim: int, dtype: np.dtype, samples: Sequence[int]) -> None:
         self._algorithm, self._dim, self._dtype, self._samples = algorithm, dim, dtype, samples

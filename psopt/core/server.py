@@ -18,6 +18,7 @@ from psopt.core.room import NO_ROOM, Room
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.plans import Rounds
+from psopt.problems.kernels.rounding import narrow
 from psopt.problems.kernels.vector import squared_norm
 from psopt.problems.tensors import first_not_finite
 
@@ -44,6 +45,8 @@ class Server:
         T, the local steps of the whole run, which the plan is cut to, or laid out over.
     room : Room, optional
         Where theta and what is held of the workers may live.
+    sent_dtype : numpy dtype, optional
+        In which theta crosses, rounded where that is shorter than its own; its own by default.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Server:
         tensors: Sequence[tuple[str, tuple[int, ...]]] | None = None,
         max_steps: int | None = None,
         room: Room = NO_ROOM,
+        sent_dtype: np.dtype | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.workers = len(hellos)
@@ -95,6 +99,7 @@ class Server:
         self.theta, self._absorb = self._model.theta, self._model.absorb
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
         self._told = False
+        self._rounded = np.empty(theta.size, sent_dtype) if sent_dtype not in (None, theta.dtype) else None
         self._tensors = tensors or (("theta", (theta.size,)),)
         if algorithm.needs_smoothness and not np.isfinite(self.smoothness).all():
             raise IncompatibleParts(
@@ -180,13 +185,20 @@ class Server:
         self.asked = workers if workers is not None or self.living.size == self.workers else self.living
         if workers is None:
             self._awaited = set(self._everyone)
-            content = self.theta if self._said is None else self._changes(k)
+            content = self._whole() if self._said is None else self._changes(k)
             return made(Broadcast, (k, self.threshold, t_start, local_steps, content, None, 0))
         self._awaited = set(workers.tolist())
         if not self._awaited:
             return None
         mask = mask_nbytes(self.workers)
-        return Broadcast(k, self.threshold, t_start, local_steps, self.theta, workers, mask)
+        return Broadcast(k, self.threshold, t_start, local_steps, self._whole(), workers, mask)
+
+    def _whole(self) -> np.ndarray:
+        """theta as it crosses."""
+        if self._rounded is None:
+            return self.theta
+        narrow(self.theta, self._rounded)
+        return self._rounded
 
     def _changes(self, k: int) -> np.ndarray:
         """What every rank's copy of theta lacks."""
@@ -237,12 +249,12 @@ class Server:
 
     @property
     def asks_everyone_next(self) -> bool:
-        """Whether the next round is sure to ask everyone for the gradient at the present theta."""
+        """Whether the next round is sure to ask everyone for the gradient at the present theta, as it is."""
         algorithm, k = self.algorithm, self.round + 1
         asked = k <= algorithm.start.forced_rounds or (
             algorithm.selection.everyone and k > algorithm.start.silent_rounds
         )
-        return algorithm.work.whole and asked and not self.over
+        return algorithm.work.whole and asked and not self.over and self._rounded is None
 
     @property
     def awaited(self) -> set[int]:

@@ -55,6 +55,7 @@ FAMILIES: dict[str, dict[str, type[Any]]] = {
     "codec": {"overwrite": codecs.Overwrite, "increment": codecs.Increment},
     "compressor": {
         "identity": compressors.Identity,
+        "cast": compressors.Cast,
         "top_k": compressors.TopK,
         "random_k": compressors.RandomK,
     },

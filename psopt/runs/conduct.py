@@ -174,7 +174,7 @@ class Conductor:
             f"{facts.samples} samples, "
             f"{facts.dim} parameters ({config.problem.dtype}), seed {config.seed}"
         )
-        if config.downlink == "changes":
+        if config.downlink.lazy:
             said = downlink.costs(config.algorithm, facts.sizes, self._dtype, config.workers)
             progress.say(f"psopt: downlink `changes`: {said}")
         hellos = transport.hellos()
@@ -199,9 +199,10 @@ class Conductor:
 
     def _made(self, hellos: list[Hello], joint: float | None) -> Server:
         config = self._config
-        lazy, max_steps = config.downlink == "changes", config.stop.max_steps
-        row, tensors = config.algorithm, self._facts.tensors
-        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps, self._transport.room)
+        lazy, max_steps = config.downlink.lazy, config.stop.max_steps
+        row, tensors, room = config.algorithm, self._facts.tensors, self._transport.room
+        sent = np.dtype(config.sent_dtype)
+        return Server(row, self._theta, hellos, self._rng, joint, lazy, tensors, max_steps, room, sent)
 
     def _go_on(self, hellos: list[Hello]) -> None:
         """Takes the state of the checkpoint; what only greets or asks anew is not booked again."""

@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from psopt.config import RunConfig
-from psopt.core.downlink import Replica
+from psopt.core.downlink import Replica, Widened
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
@@ -272,7 +272,10 @@ def _lead(
 
     config, survives = plan.config, plan.config.failure.survives
     arguments = (link, config.workers, *_sizes(config, facts), config.timeouts, manifest["hosts"])
-    transport = SurvivingServerEnd(*arguments) if survives else ServerEnd(*arguments, config.downlink == "changes")
+    if survives:
+        transport = SurvivingServerEnd(*arguments)
+    else:
+        transport = ServerEnd(*arguments, config.downlink.lazy, config.broadcast, np.dtype(config.sent_dtype))
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
@@ -292,7 +295,7 @@ def _serve(
     plan: Plan,
     link: "Link",
     workers: Sequence[Worker],
-    replica: Replica | None,
+    replica: Replica | Widened | None,
     facts: Facts,
     part: Part | None,
     faults: Faults,
@@ -302,9 +305,12 @@ def _serve(
 
     config = plan.config
     save = part.told if part else None
-    dim, dtype, _ = _sizes(config, facts)
-    arguments = (link, workers, config.workers, dim, dtype, config.timeouts, replica, save, faults.handle)
-    (SurvivorEnd(*arguments) if config.failure.survives else WorkerEnd(*arguments)).serve()
+    dim, sent = facts.dim, np.dtype(config.sent_dtype)
+    arguments = (link, workers, config.workers, dim, sent, config.timeouts, replica, save, faults.handle)
+    if config.failure.survives:
+        SurvivorEnd(*arguments).serve()
+    else:
+        WorkerEnd(*arguments, spreading=config.broadcast).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | End | None) -> Run:

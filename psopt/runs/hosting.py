@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psopt.config import RunConfig
-from psopt.core.downlink import Replica
+from psopt.core.downlink import Replica, Widened
 from psopt.core.worker import Aside, Worker
 from psopt.errors import ConfigError
 from psopt.problems.base import Problem
@@ -29,15 +29,19 @@ def hosted(
     shards: Mapping[int, Shard],
     facts: Facts,
     point: "Checkpoint | None",
-) -> tuple[list[Worker], Replica | None]:
-    """The workers of a rank, and its copy of the server's model where the downlink is lazy; as the checkpoint has them,
-    where there is one.
+) -> tuple[list[Worker], Replica | Widened | None]:
+    """The workers of a rank, and its copy of the server's model where the downlink is lazy, or what else makes theta of
+    what comes; as the checkpoint has them, where there is one.
 
     Raises `ConfigError` when the checkpoint was of other data, or cannot be read.
     """
     dtype = np.dtype(config.problem.dtype)
     workers = _workers(config, mine, shards, facts)
-    replica = Replica(config.algorithm, facts.dim, dtype, facts.shards) if config.downlink == "changes" else None
+    replica: Replica | Widened | None = None
+    if config.downlink.lazy:
+        replica = Replica(config.algorithm, facts.dim, dtype, facts.shards)
+    elif config.sent_dtype != dtype:
+        replica = Widened(facts.dim, dtype)
     if point is None:
         return workers, replica
     for worker in workers:
@@ -47,7 +51,7 @@ def hosted(
         if shards[worker.m].digest() != digest:
             raise ConfigError(f"the data of worker {worker.m} are not those that the run began with")
         worker.go_on(state, point.mirror(worker.m, facts.dim, dtype))
-    if replica:
+    if isinstance(replica, Replica):
         replica.go_on(point.round, point.course()["initial_step"], point.model_state())
     return workers, replica
 

@@ -7,9 +7,20 @@ from time import perf_counter
 import numpy as np
 
 from psopt.config import RunConfig
+from psopt.parts.compressors import Cast
 from psopt.parts.updates import Descent
 from psopt.problems.kernels.lean import load_numba
-from psopt.problems.kernels.warm import LINEAR, NETWORKS, NOISY, warm_steps, warm_top_k, warm_up, warm_vectors
+from psopt.problems.kernels.warm import (
+    LINEAR,
+    NETWORKS,
+    NOISY,
+    warm_packing,
+    warm_rounding,
+    warm_steps,
+    warm_top_k,
+    warm_up,
+    warm_vectors,
+)
 
 SILENT_S = 2.0
 
@@ -43,5 +54,10 @@ def _compile(config: RunConfig, sparse: bool) -> None:
         warm_vectors(dtype)
     if row.work.local or not isinstance(row.update, Descent):
         warm_steps(dtype)
-    if row.codec.compressor.sparse:
-        warm_top_k(dtype, row.codec.compressor.value_dtype(np.dtype(dtype)))
+    compressor = row.codec.compressor
+    if compressor.sparse:
+        warm_top_k(dtype, compressor.value_dtype(np.dtype(dtype)))
+    if getattr(compressor, "indices", "") == "packed":
+        warm_packing()
+    if isinstance(compressor, Cast) or config.downlink.values != "theta":
+        warm_rounding(dtype)

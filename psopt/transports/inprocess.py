@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from psopt.core.downlink import Replica
+from psopt.core.downlink import Replica, Widened
 from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import Ledger
 from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Failure, Hello, Message, Skip, Stop, Upload, Value
@@ -30,8 +30,8 @@ class InProcess:
         In worker order.
     reorder : numpy.random.Generator, optional
         Draws the order in which the answers of a round arrive.
-    replica : Replica, optional
-        What the lazy downlink needs at the workers' end.
+    replica : Replica or Widened, optional
+        What the lazy downlink, or one of rounded theta, needs at the workers' end.
     handle : callable
         What a worker does with a broadcast.
 
@@ -43,7 +43,7 @@ class InProcess:
         self,
         workers: Sequence[Worker],
         reorder: np.random.Generator | None = None,
-        replica: Replica | None = None,
+        replica: Replica | Widened | None = None,
         handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
     ) -> None:
         self.workers = list(workers)

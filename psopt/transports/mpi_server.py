@@ -46,7 +46,9 @@ from psopt.transports.mpi import (
     upload_tag,
     value_nbytes,
 )
+from psopt.transports.relay import Source
 from psopt.transports.roll import Roll
+from psopt.transports.spreading import BY_ITSELF, Spreading
 from psopt.transports.waiting import Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
@@ -71,6 +73,10 @@ class ServerEnd:
         The host of each rank, for messages.
     lazy_downlink : bool
         Messages for everyone have any length: a header goes first, and what it announces follows.
+    spreading : Spreading, optional
+        How they reach all ranks.
+    sent_dtype : numpy dtype, optional
+        In which theta crosses, if not as it is.
     """
 
     def __init__(
@@ -83,6 +89,8 @@ class ServerEnd:
         timeouts: Timeouts,
         hosts: Sequence[str],
         lazy_downlink: bool = False,
+        spreading: Spreading = BY_ITSELF,
+        sent_dtype: np.dtype | None = None,
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
@@ -94,18 +102,21 @@ class ServerEnd:
         self._workers = workers
         self._home = [rank_of(m, link.size) for m in range(workers)]
         self._timeouts = timeouts
-        vector = dim * dtype.itemsize
-        self._standing_nbytes = check_size(HEADER_NBYTES + vector)
-        check_size(HEADER_NBYTES + vector + mask_nbytes(workers))
-        _, (self._down,) = frames_of(1, vector + mask_nbytes(workers))
+        vector, sent = dim * dtype.itemsize, dim * (sent_dtype or dtype).itemsize
+        self._standing_nbytes = check_size(HEADER_NBYTES + sent)
+        check_size(HEADER_NBYTES + sent + mask_nbytes(workers))
+        _, (self._down,) = frames_of(1, sent + mask_nbytes(workers))
         self._aside = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
         self._lazy = lazy_downlink
         if lazy_downlink:
             check_changes_size(workers, payload_nbytes)
         self._head = np.empty(HEADER_NBYTES, dtype=np.uint8)
         standing = self._head if lazy_downlink else self._down.buffer[: self._standing_nbytes]
-        collective = needs_collective(link, lazy_downlink)
-        if collective:
+        collective = needs_collective(link, lazy_downlink, spreading)
+        self._source = Source(link, workers, spreading) if spreading.relays(lazy_downlink) else None
+        if self._source:
+            self._everyone: Any = self._source
+        elif collective:
             self._everyone = link.standing_broadcast(standing)
         else:
             self._everyone = link.standing_fan(standing, Kind.BROADCAST)
@@ -116,7 +127,8 @@ class ServerEnd:
         if payload_nbytes == vector:
             vectors = [slot.hold(dim, dtype) for slot in self._slots]
             rows = Rows(block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
-        self.room = Room(None if collective else self._down.hold(dim, dtype), rows)
+        leaves = not (collective or lazy_downlink) and sent == vector
+        self.room = Room(self._down.hold(dim, dtype) if leaves else None, rows)
         self._theta, self._dim = self.room.theta, dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
@@ -225,6 +237,8 @@ class ServerEnd:
 
         What cannot be where that stands goes point to point as well.
         """
+        if self._source and asked is None:
+            return self._send_down(message, self._source)
         if self._lazy and asked is None:
             return self._send_in_two(message)
         frame = self._frame_for(message)
@@ -241,6 +255,16 @@ class ServerEnd:
             self._contacted[rank] = now
         view = [frame.buffer[:size], MPI.BYTE]
         return [self._comm.Isend(view, rank, Kind.BROADCAST) for rank in ranks]
+
+    def _send_down(self, message: Message, source: Source) -> list[Any]:
+        """To everyone: from rank to rank. The wire's account has what crosses between any two."""
+        frame, last = self._frame_for(message), type(message) is Stop
+        size = frame.write(message)
+        sending = source.send(frame.buffer[:size], last)
+        reached = self._ranks if last else source.ranks
+        self.ledger.wire.down(size, reached - 1)
+        self._contacted[:reached] = [time.perf_counter()] * reached
+        return sending
 
     def _send_in_two(self, message: Message) -> list[Any]:
         """To everyone: the header by the standing collective, and what it announces, if anything, by another."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from psopt import signals
-from psopt.core.downlink import Replica
+from psopt.core.downlink import Replica, Widened
 from psopt.core.frames import Frame, nbytes
 from psopt.core.messages import (
     HEADER_NBYTES,
@@ -32,7 +32,9 @@ from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
 from psopt.transports.mpi import MPI, Link, check_size, needs_collective, upload_tag
+from psopt.transports.relay import Relay
 from psopt.transports.roll import is_fatal
+from psopt.transports.spreading import BY_ITSELF, Spreading
 from psopt.transports.waiting import Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
@@ -53,10 +55,10 @@ class WorkerEnd:
     total_workers : int
         M.
     dim, dtype
-        As at the server's end.
+        Of theta as it crosses.
     timeouts : Timeouts
-    replica : Replica, optional
-        What the lazy downlink needs at this end.
+    replica : Replica or Widened, optional
+        What the lazy downlink, or one of rounded theta, needs at this end.
     save : callable, optional
         Writes this rank's part of the checkpoint of a round, and returns what to say of it, in some hundred letters.
     handle : callable
@@ -64,6 +66,8 @@ class WorkerEnd:
     collective : bool, optional
         Whether messages for everyone come by a collective, else all come point to point; by default as
         `needs_collective` has it.
+    spreading : Spreading, optional
+        How messages for everyone reach all ranks, as at the server's end.
     """
 
     def __init__(
@@ -74,13 +78,16 @@ class WorkerEnd:
         dim: int,
         dtype: np.dtype,
         timeouts: Timeouts,
-        replica: Replica | None = None,
+        replica: Replica | Widened | None = None,
         save: Callable[[int], str] | None = None,
         handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
         collective: bool | None = None,
+        spreading: Spreading = BY_ITSELF,
     ) -> None:
+        lazy = replica is not None and replica.lazy
         if collective is None:
-            collective = needs_collective(link, replica is not None)
+            collective = needs_collective(link, lazy, spreading)
+        relayed = spreading.relays(lazy)
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
@@ -88,15 +95,19 @@ class WorkerEnd:
         single = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers)), dtype=np.uint8))
         self._frames = {SINGLE: single}
         self._receives = {}
-        if collective:
-            size = HEADER_NBYTES if replica else check_size(HEADER_NBYTES + dim * dtype.itemsize)
+        self._relay = Relay(link, total_workers, spreading, timeouts.idle_s) if relayed else None
+        self._lazy = lazy
+        if self._relay:
+            self._receives[COLLECTIVE] = self._relay.first
+        elif collective:
+            size = HEADER_NBYTES if lazy else check_size(HEADER_NBYTES + dim * dtype.itemsize)
             self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
         self._outboxes = {m: _Outbox(self._comm, worker.frames, upload_tag(m)) for m, worker in self._workers.items()}
         self._whole = Frame(np.empty(0, dtype=np.uint8))
-        self._channel = COLLECTIVE if collective else SINGLE
+        self._channel = COLLECTIVE if COLLECTIVE in self._receives else SINGLE
         self._looks = 0
         self._round = 0
         self._at_work = -1
@@ -121,8 +132,10 @@ class WorkerEnd:
             receive.Start()
         while True:
             channel = self._channel = self._next()
-            frame = self._frames[channel]
-            message = self._second_part(frame) if self._replica and channel == COLLECTIVE else frame.read()
+            if channel == SINGLE:
+                message = self._frames[SINGLE].read()
+            else:
+                message = self._relay.take() if self._relay else self._collected()
             kind = type(message)
             if kind is Broadcast:
                 self._round = message.round
@@ -140,8 +153,11 @@ class WorkerEnd:
                 return self._leave()
             self._receives[channel].Start()  # only now: the message, a view of its buffer, has been dealt with
 
-    def _second_part(self, head: Frame) -> Message:
-        """The message whose header has come: what it announces follows by a collective of its own."""
+    def _collected(self) -> Message:
+        """The message that a collective has brought, or the header of, and what that announces by another."""
+        head = self._frames[COLLECTIVE]
+        if not self._lazy:
+            return head.read()
         size = head.announced()
         if size == HEADER_NBYTES:
             return head.read()

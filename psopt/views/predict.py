@@ -72,6 +72,8 @@ class Recorded:
     ended: str
     minimises: str
     """The problem and its data, as text."""
+    sent_nbytes: int | None = None
+    """Bytes of theta as a round sends it, where that is rounded."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def recorded(folder: Path) -> Recorded:
         raise ConfigError(f"{folder} holds a run that ended with `{summary['status']}`; expected a finished one")
     if summary["lost"] or config.faults:
         raise ConfigError(f"{folder} holds a run with lost workers or `faults`, whose times are none of the method's")
+    if config.broadcast.kind in ("tree", "chain"):
+        raise ConfigError(
+            f"{folder} holds a run with `broadcast: {config.broadcast.kind}`, of whose segments predictions know "
+            "nothing: record it with `auto` or `star`, which changes nothing else"
+        )
     if not summary["rounds"] or summary["rounds"] > MOST_ROUNDS:
         raise ConfigError(f"{folder} holds a run of {summary['rounds']} rounds; expected 1 to {MOST_ROUNDS}")
     return Recorded(
@@ -113,14 +120,15 @@ def recorded(folder: Path) -> Recorded:
         recipe=str(summary["recipe"] or config.name),
         workers=config.workers,
         theta_nbytes=summary["dim"] * np.dtype(config.problem.dtype).itemsize,
-        lazy_downlink=config.downlink == "changes",
-        collective=not config.failure.survives,
+        lazy_downlink=config.downlink.lazy,
+        collective=not config.failure.survives and config.broadcast.kind != "star",
         score=config.data.test is not None,
         rounds=tuple(_rounds(folder, run, config)),
         measured_s=summary["wall_s"],
         ranks=summary["ranks"],
         ended=str(summary["stop_reason"]),
         minimises=json.dumps([run.config["problem"], run.config["data"]], sort_keys=True),
+        sent_nbytes=None if config.sent_dtype == config.problem.dtype else 4 * summary["dim"],
     )
 
 
@@ -198,7 +206,7 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
     said: tuple[int, int] | None = None
     looking_s = 0.0
     # Off the clock: theta goes to everyone, for the first iterate, L or f*, and TCP's windows have grown a little.
-    hosts.ask(Question(_whole(run), dealt(everyone, [0.0] * run.workers, [HEADER_NBYTES] * run.workers, ranks), True))
+    hosts.ask(_looked(run, dealt(everyone, [0.0] * run.workers, [HEADER_NBYTES] * run.workers, ranks)))
     hosts.begin()
     for each in run.rounds:
         asked = everyone if each.asked is None else each.asked
@@ -208,13 +216,14 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
             work = dealt(asked, [answer_s] * len(asked), sizes, ranks)
             parts = _parts(run, each, said)
             collective = run.collective and each.asked is None
+            parts = parts if collective else (sum(parts),)  # a star sends header and content as one
             spent += hosts.ask(Question(parts, work, collective))
             said = (len(each.spoke), each.upload_nbytes)
         began_s = hosts.elapsed_s
         for number in range(each.looks):
             nbytes = HEADER_NBYTES + (SCORE_NBYTES if run.score and number == each.looks - 1 else 0)
             work = dealt(everyone, [answer_s] * run.workers, [nbytes] * run.workers, ranks)
-            spent += hosts.ask(Question(_whole(run), work, run.collective))
+            spent += hosts.ask(_looked(run, work))
         looking_s += hosts.elapsed_s - began_s
         hosts.pass_time(each.server_s)
         server_s += each.server_s
@@ -225,18 +234,20 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
     return Prediction(network, ranks, hosts.elapsed_s, by_kind, (sent, received), looking_s)
 
 
-def _whole(run: Recorded) -> tuple[int, ...]:
-    """The messages that carry theta to everyone."""
+def _looked(run: Recorded, work: tuple) -> Question:
+    """One that carries theta to everyone, as it is."""
+    if not run.collective or run.sent_nbytes:  # longer than what stands for a round's message
+        return Question((HEADER_NBYTES + run.theta_nbytes,), work, False)
     if run.lazy_downlink:
-        return (HEADER_NBYTES, run.theta_nbytes)
-    return (HEADER_NBYTES + run.theta_nbytes,)
+        return Question((HEADER_NBYTES, run.theta_nbytes), work, True)
+    return Question((HEADER_NBYTES + run.theta_nbytes,), work, True)
 
 
 def _parts(run: Recorded, each: Round, said: tuple[int, int] | None) -> tuple[int, ...]:
     """The messages of a round's broadcast."""
     if not run.lazy_downlink:
         named = 0 if each.asked is None else mask_nbytes(run.workers)
-        return (HEADER_NBYTES + run.theta_nbytes + named,)
+        return (HEADER_NBYTES + (run.sent_nbytes or run.theta_nbytes) + named,)
     if said is None:
         return (HEADER_NBYTES, 8 + run.theta_nbytes)
     uploads, nbytes = said

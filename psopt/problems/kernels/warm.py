@@ -5,12 +5,14 @@ import numpy as np
 from psopt.problems.kernels import (
     csr,
     dense,
+    gaps,
     layers,
     local,
     local_network,
     network,
     noisy,
     products,
+    rounding,
     rows,
     softmax,
     steps,
@@ -59,6 +61,20 @@ def warm_top_k(dtype: str, values: np.dtype) -> None:
         topk.add_at(indices, numbers, x)
     topk.clear_at(indices, x)
     topk.check_indices(indices, 8)
+
+
+def warm_packing() -> None:
+    """Make packed indices ready, of either dtype."""
+    words = np.zeros(1, np.uint64)
+    for dtype in (np.int32, np.int64):
+        indices = np.zeros(1, dtype)
+        used, parameter = gaps.pack(indices, 1, words)
+        gaps.unpack(words[:used], parameter, 1, indices)
+
+
+def warm_rounding(dtype: str) -> None:
+    """Make numbers of ``dtype`` ready to be rounded."""
+    rounding.narrow(np.zeros(1, dtype), np.zeros(1, np.float32))
 
 
 def warm_up(

@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict bench-check bench-record lint format bundled-data clean \
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict test-broadcasts bench-check bench-record lint format bundled-data clean \
 	distclean
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-fuzz     ten thousand mutated configs and data files (ARGS="--cases 500 --seed 2")'
 	@echo 'make test-failures failure policies in every case, and 30 runs that each lose a worker at some moment (Open MPI)'
 	@echo 'make test-predict  psopt predict against the clock, on emulated networks (root, gcc, iproute2)'
+	@echo 'make test-broadcasts  every kind of broadcast on emulated networks (root, gcc, iproute2; ARGS="100 5")'
 	@echo 'make bench-check   kernels and start-up beside the record: fails where a ratio to a baseline has fallen'
 	@echo 'make bench-record  measure the same and add it to the record'
 	@echo 'make lint          ruff: faults and format'
@@ -85,6 +86,9 @@ bench-check: $(STAMP)
 
 bench-record: $(STAMP)
 	$(BIN)/psopt bench record tests/benchmarks/history.jsonl $(ARGS)
+
+test-broadcasts: $(STAMP)
+	$(BIN)/python tests/run_broadcasts.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

@@ -25,16 +25,16 @@ DIM = 8
 
 def measure(link: Link, spreading: Spreading, sizes: list[int], longest_s: float) -> list[list[float]]:
     """Seconds of the rounds of each size, the first left out; at rank 0."""
-    workers, timeouts = link.size - 1, Timeouts()
-    arguments = (link, workers, DIM, np.dtype(np.float64), 8, timeouts)
+    workers, dtype, timeouts = link.size - 1, np.dtype(np.float64), Timeouts()
     if link.rank:
         m = link.rank - 1
-        worker = SimpleNamespace(m=m, hello=lambda: Hello(m, 1, DIM, 1.0))
+        worker = SimpleNamespace(m=m, hello=lambda: Hello(m, 1, DIM, 1.0), frames=())
         as_it_came = SimpleNamespace(lazy=True, expand=lambda message: message)
         handle = lambda worker, message: Skip(m, message.round, 0, 0.0)  # noqa: E731
-        WorkerEnd(*arguments[:1], [worker], *arguments[1:], as_it_came, None, handle, spreading=spreading).serve()
+        end = (link, [worker], workers, DIM, dtype, timeouts, as_it_came, None, handle)
+        WorkerEnd(*end, spreading=spreading).serve()
         return []
-    server = ServerEnd(*arguments, [""] * link.size, True, spreading)
+    server = ServerEnd(link, workers, DIM, dtype, 8, timeouts, [""] * link.size, True, spreading)
     server.hellos()
     found, k = [], 0
     for size in sizes:

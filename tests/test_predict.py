@@ -17,6 +17,7 @@ from psopt.cli import cli
 from psopt.config import load, parse
 from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
+from psopt.transports.spreading import Spreading, height
 from psopt.views.cables import Cables
 from psopt.views.conversation import (
     COLLECTIVE_LOOKS,
@@ -266,6 +267,79 @@ def test_the_lazy_downlink_sends_what_was_said():
     contents = [8 + 8000, 2 * 816, 816]  # after the silent round nothing
     sent = sum(map(wire_nbytes, [HEADER] * 4 + contents))
     assert found.server_link[0] * found.wall_s == pytest.approx(sent * 1e-6)
+
+
+@pytest.mark.parametrize(("arity", "cables"), [(1, 3), (2, 4), (3, 3)])
+def test_a_segment_passed_on_by_hand(arity, cables):
+    """Four ranks, one segment: the last one has it after so many cables out, one frame's time each in, and the hops."""
+    hosts, L, B, n = Conversation(Network(8e5, 20e-3, "n"), 4), 20e-3, 1e5, 1000
+    work = ((3, ((0.0, HEADER),)),)
+    spent = dict(zip(KINDS, hosts.ask(Question((n,), work, False, Spreading("tree", arity=arity))), strict=True))
+    out, back = wire_nbytes(n) / B, wire_nbytes(HEADER) / B
+    hops = height(4, arity)
+    # With arity 2 rank 3 is the first child of rank 1, itself the first child of the server.
+    behind = {1: 0, 2: 0, 3: 2}[arity]
+    assert spent["downlink"] == pytest.approx((2 * hops + behind) * out)
+    assert spent["latency"] == pytest.approx((hops + 1) * L)
+    assert spent["uplink"] == pytest.approx(2 * back)
+    assert hosts.now == pytest.approx(sum(spent.values()))
+    assert hosts.server_sent == min(arity, 3) * wire_nbytes(n)
+    assert cables >= hops
+
+
+def test_segments_go_on_while_more_come():
+    """A long message down a chain takes little longer than to the first rank; by a star, as often as there are ranks."""
+    network, seconds = Network(1e7, 20e-3, "n"), {}
+    for kind in ("chain", "star"):
+        hosts = Conversation(network, 11)
+        hosts.ask(Question((1_000_000,), dealt(range(10), [0.0] * 10, [HEADER] * 10, 11), False, Spreading(kind)))
+        seconds[kind] = hosts.now
+    once = wire_nbytes(1_000_000) / network.bytes_per_s
+    assert once < seconds["chain"] < 2 * once
+    assert 10 * once < seconds["star"] < 11 * once
+
+
+@pytest.mark.parametrize(
+    ("broadcast", "measured_ms"),
+    [
+        (Spreading("star"), (46, 215, 900)),
+        (Spreading("chain"), (247, 358, 458)),
+        (Spreading("tree", arity=2), (89, 144, 284)),
+        (Spreading("tree", arity=3), (67, 131, 339)),
+        (Spreading("tree"), (46, 132, 285)),
+    ],
+    ids=["star", "chain", "arity 2", "arity 3", "tree"],
+)
+def test_broadcasts_take_what_was_measured(broadcast, measured_ms):
+    """``make test-broadcasts``, 10 Mbit/s, 20 ms, 11 hosts; nothing of the model was fitted to it."""
+    hosts = Conversation(Network(1e7, 20e-3, "n"), 11)
+    for nbytes, expected_ms in zip((200, 20_000, 100_000), measured_ms, strict=True):
+        taken = []
+        for _ in range(6):
+            began = hosts.now
+            hosts.ask(
+                Question((HEADER + nbytes,), dealt(range(10), [0.0] * 10, [HEADER] * 10, 11), False, broadcast)
+            )
+            taken.append(hosts.now - began)
+        assert 1e3 * sorted(taken)[3] == pytest.approx(expected_ms, rel=0.15)
+
+
+def test_runs_that_pass_messages_on_are_predicted(tmp_path):
+    seconds = {}
+    for kind in ("auto", "star", "tree", "chain"):
+        for downlink in ("theta", "changes"):
+            config = parse(tiny(name="r", workers=5, algorithm="gd", broadcast=kind, downlink=downlink))
+            simulate(Plan(config, tmp_path / f"{kind}-{downlink}", quiet=True, warns=False))
+            found = predict(recorded(tmp_path / f"{kind}-{downlink}"), Network(1e7, 20e-3, "n"))
+            assert sum(found.spent.values()) == pytest.approx(found.wall_s)
+            seconds[kind, downlink] = found.wall_s
+    for downlink in ("theta", "changes"):  # short messages: a hop costs, and a chain has five
+        assert seconds["tree", downlink] == pytest.approx(seconds["star", downlink], rel=0.2)
+        assert seconds["chain", downlink] > 2 * seconds["tree", downlink]
+    long = parse(tiny(name="r", broadcast={"kind": "tree", "segment": 100_000}))
+    simulate(Plan(long, tmp_path / "long", quiet=True, warns=False))
+    with pytest.raises(ConfigError, match=r"`broadcast\.segment: 100000`; predictions know of"):
+        recorded(tmp_path / "long")
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ from functools import cache
 from typing import NamedTuple
 
 from psopt.transports.base import SERVER, rank_of
+from psopt.transports.spreading import Spreading
 from psopt.transports.waiting import FIRST_SLEEP_S, LAST_SLEEP_S, SLEEP_SHARE, YIELD_S
 from psopt.views.cables import Cables, Passed
 from psopt.views.network import ENVELOPE, SEGMENT, Network, wire_nbytes
+from psopt.views.relayed import Relayed
 from psopt.views.windows import UNUSED, Window, grown, lateness_s
 
 EAGER_NBYTES = 65536 - 48
@@ -66,11 +68,14 @@ class Question(NamedTuple):
         By rank, for each of its workers that is asked: seconds of its work, bytes of its answer.
     collective : bool
         The message is for everyone, and goes by a tree.
+    spreading : Spreading, optional
+        How ranks pass the message on, instead.
     """
 
     parts: tuple[int, ...]
     asked: tuple[tuple[int, tuple[tuple[float, int], ...]], ...]
     collective: bool
+    spreading: Spreading | None = None
 
 
 def pause_s(quiet_s: float) -> float:
@@ -224,13 +229,26 @@ class _Exchange:
         self._heads: dict[int, Moment] = {}
         self._held: dict[int, Moment] = {}
         start = Moment(hosts.now)
-        if question.collective:
+        if question.spreading:
+            Relayed(self, question.spreading, sum(question.parts), self._work_on).begin(start)
+        elif question.collective:
             for number in range(len(question.parts)):
                 self._pass_on(SERVER, number, start)
         else:
             (nbytes,) = question.parts
             for rank in self._work:
                 self._send(SERVER, rank, nbytes, DOWNLINK, start, lambda moment, rank=rank: self._asked(rank, moment))
+
+    def at(self, moment: Moment, call: Callable[[], None]) -> None:
+        """``call()`` at that moment."""
+        self.cables.at(moment.time, call)
+
+    def relay_looks(self, rank: int, moment: Moment, first: bool) -> Moment:
+        """When a rank acts on a segment; the first one may come by the other of its channels."""
+        looks = SINGLE_LOOKS
+        if first:
+            looks += OTHER_CHANNEL_LOOKS * self.hosts.came_by_other(rank, True)
+        return self.hosts.reaction(rank, moment, looks)
 
     def _pass_on(self, rank: int, number: int, moment: Moment) -> None:
         """A rank has part ``number`` of a broadcast: it goes to the rank's children, and the rank gets to work."""
@@ -257,7 +275,7 @@ class _Exchange:
             return
         begin = max(moment, self._heads[rank]) if number else moment
         reacted = self.hosts.reaction(rank, begin, COLLECTIVE_LOOKS)
-        self._when(reacted, lambda: self._pass_on(rank, number, reacted))
+        self.at(reacted, lambda: self._pass_on(rank, number, reacted))
 
     def _has(self, rank: int, number: int, moment: Moment) -> None:
         if rank == SERVER:
@@ -280,7 +298,7 @@ class _Exchange:
         """The rank's workers compute one after the other, and each answer leaves at once."""
         for seconds, nbytes in self._work.get(rank, ()):
             moment = moment.later(seconds, COMPUTING)
-            self._when(moment, lambda moment=moment, nbytes=nbytes: self._answer(rank, nbytes, moment))
+            self.at(moment, lambda moment=moment, nbytes=nbytes: self._answer(rank, nbytes, moment))
         self.hosts.waits_from(rank, moment.time)
 
     def _answer(self, rank: int, nbytes: int, moment: Moment) -> None:
@@ -313,7 +331,7 @@ class _Exchange:
             if free > ready.time:
                 ready = ready.later(free - ready.time, WAITING)
             told = self.hosts.reaction(source, ready, SINGLE_LOOKS)
-            self._when(told, lambda: (self._ship(source, target, nbytes, kind, told, arrived), left(told)))
+            self.at(told, lambda: (self._ship(source, target, nbytes, kind, told, arrived), left(told)))
 
         self._ship(source, target, ANNOUNCEMENT_NBYTES, kind, moment, announced)
 
@@ -348,20 +366,17 @@ class _Exchange:
                     hosts.note_window(source, target, Window(passed.sent, size, round_trip_s, limit))
                     on_cables_s = passed.last - begun.time - self._latency_s
                     came = begun.later(on_cables_s, kind).later(self._latency_s, LATENCY)
-                    self._when(came, lambda: arrived(came))
+                    self.at(came, lambda: arrived(came))
 
             def confirmed(passed: Passed) -> None:
                 """The first frame has been, so that twice as much may be on the way."""
                 sent = begun.later(passed.sent - begun.time, kind)
                 ready = sent.later(max(0.0, passed.first + self._latency_s - passed.sent), LATENCY)
-                self._when(ready, lambda: step(ready, left - part, growth(passed)))
+                self.at(ready, lambda: step(ready, left - part, growth(passed)))
 
             self.cables.send(source, target, wire_nbytes(part), FRAME_NBYTES, through if last_part else confirmed)
 
         step(moment, nbytes, window)
-
-    def _when(self, moment: Moment, call: Callable[[], None]) -> None:
-        self.cables.at(moment.time, call)
 
 
 def dealt(workers: Sequence[int], seconds: Sequence[float], nbytes: Sequence[int], ranks: int) -> tuple:

@@ -18,7 +18,8 @@ from psopt.errors import ConfigError
 from psopt.runs.decisions import DECISIONS, asked_in, read_decisions
 from psopt.runs.folder import Run, load_run
 from psopt.transports.base import rank_of
-from psopt.views.conversation import KINDS, Conversation, Question, dealt
+from psopt.transports.spreading import Spreading
+from psopt.views.conversation import EAGER_NBYTES, KINDS, Conversation, Question, dealt
 from psopt.views.network import Network
 
 SCORE_NBYTES = 16
@@ -74,6 +75,8 @@ class Recorded:
     """The problem and its data, as text."""
     sent_nbytes: int | None = None
     """Bytes of theta as a round sends it, where that is rounded."""
+    spreading: Spreading | None = None
+    """How ranks pass messages for everyone on, where they do."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,10 @@ def recorded(folder: Path) -> Recorded:
         raise ConfigError(f"{folder} holds a run that ended with `{summary['status']}`; expected a finished one")
     if summary["lost"] or config.faults:
         raise ConfigError(f"{folder} holds a run with lost workers or `faults`, whose times are none of the method's")
-    if config.broadcast.kind in ("tree", "chain"):
+    if config.broadcast.segment > EAGER_NBYTES:
         raise ConfigError(
-            f"{folder} holds a run with `broadcast: {config.broadcast.kind}`, of whose segments predictions know "
-            "nothing: record it with `auto` or `star`, which changes nothing else"
+            f"{folder} holds a run with `broadcast.segment: {config.broadcast.segment}`; predictions know of "
+            f"{EAGER_NBYTES} bytes at most, which MPI sends unasked"
         )
     if not summary["rounds"] or summary["rounds"] > MOST_ROUNDS:
         raise ConfigError(f"{folder} holds a run of {summary['rounds']} rounds; expected 1 to {MOST_ROUNDS}")
@@ -129,6 +132,7 @@ def recorded(folder: Path) -> Recorded:
         ended=str(summary["stop_reason"]),
         minimises=json.dumps([run.config["problem"], run.config["data"]], sort_keys=True),
         sent_nbytes=None if config.sent_dtype == config.problem.dtype else 4 * summary["dim"],
+        spreading=config.broadcast if config.broadcast.relays(config.downlink.lazy) else None,
     )
 
 
@@ -215,9 +219,10 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
             sizes = [HEADER_NBYTES + (each.upload_nbytes if m in each.spoke else 0) for m in asked]
             work = dealt(asked, [answer_s] * len(asked), sizes, ranks)
             parts = _parts(run, each, said)
-            collective = run.collective and each.asked is None
-            parts = parts if collective else (sum(parts),)  # a star sends header and content as one
-            spent += hosts.ask(Question(parts, work, collective))
+            spreading = run.spreading if each.asked is None else None
+            collective = run.collective and each.asked is None and spreading is None
+            parts = parts if collective else (sum(parts),)  # header and content are one
+            spent += hosts.ask(Question(parts, work, collective, spreading))
             said = (len(each.spoke), each.upload_nbytes)
         began_s = hosts.elapsed_s
         for number in range(each.looks):
@@ -236,6 +241,8 @@ def predict(run: Recorded, network: Network, ranks: int | None = None) -> Predic
 
 def _looked(run: Recorded, work: tuple) -> Question:
     """One that carries theta to everyone, as it is."""
+    if run.spreading:
+        return Question((HEADER_NBYTES + run.theta_nbytes,), work, False, run.spreading)
     if not run.collective or run.sent_nbytes:  # longer than what stands for a round's message
         return Question((HEADER_NBYTES + run.theta_nbytes,), work, False)
     if run.lazy_downlink:

@@ -42,12 +42,12 @@ def lateness_s(latency_s: float) -> float:
     return min(max(LEAST_LATE_S, LATE * 2 * latency_s), MOST_LATE_S)
 
 
-def grown(window: float, sent: int, limit: float, late: bool) -> tuple[float, float]:
-    """The window, and its limit, once ``sent`` bytes of it are confirmed."""
+def grown(window: float, sent: int, limit: float, late: bool, under_way: int | None = None) -> tuple[float, float]:
+    """The window, and its limit, once ``sent`` bytes of the ``under_way`` (these alone by default) are confirmed."""
     if late and window >= CAREFUL_WINDOW:
         limit = min(limit, window + CAREFUL_WINDOW)
     if window >= limit:
         window += CAREFUL_GROWTH * sent
-    elif sent > window / 2:  # what is hardly used does not grow
+    elif (sent if under_way is None else under_way) > window / 2:  # what is hardly used does not grow
         window = min(limit, window + sent)
     return min(window, LARGEST_WINDOW), limit

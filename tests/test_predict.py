@@ -288,7 +288,7 @@ def test_a_segment_passed_on_by_hand(arity, cables):
 
 
 def test_segments_go_on_while_more_come():
-    """A long message down a chain takes little longer than to the first rank; by a star, as often as there are ranks."""
+    """A long message takes little longer down a chain than to its first rank; by a star, as often as there are ranks."""
     network, seconds = Network(1e7, 20e-3, "n"), {}
     for kind in ("chain", "star"):
         hosts = Conversation(network, 11)

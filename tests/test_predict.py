@@ -288,7 +288,7 @@ def test_a_segment_passed_on_by_hand(arity, cables):
 
 
 def test_segments_go_on_while_more_come():
-    """A long message takes little longer down a chain than to its first rank; by a star, as often as there are ranks."""
+    """A long message takes little longer down a chain than to its first rank; a star takes ten times as long."""
     network, seconds = Network(1e7, 20e-3, "n"), {}
     for kind in ("chain", "star"):
         hosts = Conversation(network, 11)
@@ -317,9 +317,7 @@ def test_broadcasts_take_what_was_measured(broadcast, measured_ms):
         taken = []
         for _ in range(6):
             began = hosts.now
-            hosts.ask(
-                Question((HEADER + nbytes,), dealt(range(10), [0.0] * 10, [HEADER] * 10, 11), False, broadcast)
-            )
+            hosts.ask(Question((HEADER + nbytes,), dealt(range(10), [0.0] * 10, [HEADER] * 10, 11), False, broadcast))
             taken.append(hosts.now - began)
         assert 1e3 * sorted(taken)[3] == pytest.approx(expected_ms, rel=0.15)
 

@@ -2,7 +2,7 @@
 
 Receives are posted before anything is sent and completed in whatever order answers come. A message for everyone goes by
 a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a standing send to
-each; a message for a few goes to their ranks alone, and whoever is not asked gets nothing.
+each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets nothing.
 """
 
 import time
@@ -35,7 +35,8 @@ from psopt.core.messages import (
 from psopt.core.room import Room
 from psopt.errors import WorkerFailed
 from psopt.parts.rows import Rows
-from psopt.transports.base import SERVER, Timeouts, failure_header, hosted_by, rank_of
+from psopt.transports.base import Timeouts, failure_header, hosted_by, rank_of
+from psopt.transports.in_two import InTwo
 from psopt.transports.mpi import (
     MPI,
     Link,
@@ -72,7 +73,7 @@ class ServerEnd:
     hosts : sequence of str
         The host of each rank, for messages.
     lazy_downlink : bool
-        Messages for everyone have any length: a header goes first, and what it announces follows.
+        Messages for everyone have any length.
     spreading : Spreading, optional
         How they reach all ranks.
     sent_dtype : numpy dtype, optional
@@ -107,15 +108,15 @@ class ServerEnd:
         check_size(HEADER_NBYTES + sent + mask_nbytes(workers))
         _, (self._down,) = frames_of(1, sent + mask_nbytes(workers))
         self._aside = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
-        self._lazy = lazy_downlink
+        standing, collective = self._down.buffer[: self._standing_nbytes], needs_collective(link, spreading)
+        self._source: Source | InTwo | None = None
         if lazy_downlink:
             check_changes_size(workers, payload_nbytes)
-        self._head = np.empty(HEADER_NBYTES, dtype=np.uint8)
-        standing = self._head if lazy_downlink else self._down.buffer[: self._standing_nbytes]
-        collective = needs_collective(link, lazy_downlink, spreading)
-        self._source = Source(link, workers, spreading) if spreading.relays(lazy_downlink) else None
-        if self._source:
-            self._everyone: Any = self._source
+        if spreading.relays(lazy_downlink):
+            self._everyone: Any = Source(link, workers, spreading)
+            self._source, collective = self._everyone, False
+        elif lazy_downlink:
+            self._everyone = self._source = InTwo(link)
         elif collective:
             self._everyone = link.standing_broadcast(standing)
         else:
@@ -239,8 +240,6 @@ class ServerEnd:
         """
         if self._source and asked is None:
             return self._send_down(message, self._source)
-        if self._lazy and asked is None:
-            return self._send_in_two(message)
         frame = self._frame_for(message)
         size = frame.write(message)
         now = time.perf_counter()
@@ -256,8 +255,8 @@ class ServerEnd:
         view = [frame.buffer[:size], MPI.BYTE]
         return [self._comm.Isend(view, rank, Kind.BROADCAST) for rank in ranks]
 
-    def _send_down(self, message: Message, source: Source) -> list[Any]:
-        """To everyone: from rank to rank. The wire's account has what crosses between any two."""
+    def _send_down(self, message: Message, source: Source | InTwo) -> list[Any]:
+        """To everyone, of any length. The wire's account has what crosses between any two ranks."""
         frame, last = self._frame_for(message), type(message) is Stop
         size = frame.write(message)
         sending = source.send(frame.buffer[:size], last)
@@ -265,18 +264,6 @@ class ServerEnd:
         self.ledger.wire.down(size, reached - 1)
         self._contacted[:reached] = [time.perf_counter()] * reached
         return sending
-
-    def _send_in_two(self, message: Message) -> list[Any]:
-        """To everyone: the header by the standing collective, and what it announces, if anything, by another."""
-        self._down = self._down.holding(check_size(nbytes(message)))
-        size = self._down.write(message)
-        self._head[:] = self._down.buffer[:HEADER_NBYTES]
-        self._everyone.Start()
-        self.ledger.wire.down(size, self._ranks - 1)
-        self._contacted = [time.perf_counter()] * self._ranks
-        if size == HEADER_NBYTES:
-            return [self._everyone]
-        return [self._everyone, self._comm.Ibcast([self._down.buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)]
 
     def _gather_answers(self, question: Evaluate | None, into: "_Answers") -> list[Any]:
         """One answer a worker, in worker order, with vectors of their own."""

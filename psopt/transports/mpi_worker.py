@@ -1,8 +1,9 @@
 """A worker rank's end of the MPI transport.
 
-The rank keeps two receives posted at all times: the next collective, by which a message for everyone comes, and the
-next point-to-point message, by which a message for a few comes; where everything comes point to point, the latter
-alone. Answers leave from a buffer of their own while the rank's next worker already computes.
+The rank keeps two receives posted at all times: the next collective, by which a message for everyone comes, or, where
+ranks pass these on, its first segment; and the next point-to-point message, by which a message for a few comes; where
+everything comes from the server alone, only the latter. Answers leave from a buffer of their own while the rank's next
+worker already computes.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from psopt.core.messages import (
 from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
+from psopt.transports.in_two import TakenInTwo
 from psopt.transports.mpi import MPI, Link, check_size, needs_collective, upload_tag
 from psopt.transports.relay import Relay
 from psopt.transports.roll import is_fatal
@@ -84,10 +86,9 @@ class WorkerEnd:
         collective: bool | None = None,
         spreading: Spreading = BY_ITSELF,
     ) -> None:
-        lazy = replica is not None and replica.lazy
         if collective is None:
-            collective = needs_collective(link, lazy, spreading)
-        relayed = spreading.relays(lazy)
+            collective = needs_collective(link, spreading)
+        lazy = replica is not None and replica.lazy
         self._link, self._comm = link, link.comm
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
@@ -95,18 +96,20 @@ class WorkerEnd:
         single = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers)), dtype=np.uint8))
         self._frames = {SINGLE: single}
         self._receives = {}
-        self._relay = Relay(link, total_workers, spreading, timeouts.idle_s) if relayed else None
-        self._lazy = lazy
-        if self._relay:
-            self._receives[COLLECTIVE] = self._relay.first
+        self._source: Relay | TakenInTwo | None = None
+        if spreading.relays(lazy):
+            self._source = Relay(link, total_workers, spreading, timeouts.idle_s)
+        elif lazy:
+            self._source = TakenInTwo(link, timeouts.idle_s)
+        if self._source:
+            self._receives[COLLECTIVE] = self._source.first
         elif collective:
-            size = HEADER_NBYTES if lazy else check_size(HEADER_NBYTES + dim * dtype.itemsize)
+            size = check_size(HEADER_NBYTES + dim * dtype.itemsize)
             self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
         self._outboxes = {m: _Outbox(self._comm, worker.frames, upload_tag(m)) for m, worker in self._workers.items()}
-        self._whole = Frame(np.empty(0, dtype=np.uint8))
         self._channel = COLLECTIVE if COLLECTIVE in self._receives else SINGLE
         self._looks = 0
         self._round = 0
@@ -132,10 +135,8 @@ class WorkerEnd:
             receive.Start()
         while True:
             channel = self._channel = self._next()
-            if channel == SINGLE:
-                message = self._frames[SINGLE].read()
-            else:
-                message = self._relay.take() if self._relay else self._collected()
+            frame = self._frames.get(channel)
+            message = frame.read() if frame else self._source.take()
             kind = type(message)
             if kind is Broadcast:
                 self._round = message.round
@@ -152,22 +153,6 @@ class WorkerEnd:
             elif kind is Stop:
                 return self._leave()
             self._receives[channel].Start()  # only now: the message, a view of its buffer, has been dealt with
-
-    def _collected(self) -> Message:
-        """The message that a collective has brought, or the header of, and what that announces by another."""
-        head = self._frames[COLLECTIVE]
-        if not self._lazy:
-            return head.read()
-        size = head.announced()
-        if size == HEADER_NBYTES:
-            return head.read()
-        self._whole = self._whole.holding(size)
-        buffer = self._whole.buffer
-        buffer[:HEADER_NBYTES] = head.buffer
-        request = self._comm.Ibcast([buffer[HEADER_NBYTES:size], MPI.BYTE], SERVER)
-        if not done_within(self._timeouts.idle_s, request.Test):
-            raise DeadlinePassed(f"a message was announced and did not follow within {self._timeouts.idle_s:g} s")
-        return self._whole.read(size)
 
     def _leave(self) -> None:
         """Frees every standing request; the channel that `Stop` came by is the one that has nothing under way."""

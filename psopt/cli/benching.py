@@ -1,6 +1,7 @@
 """`psopt bench`: measurements that a person can repeat."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -109,3 +110,33 @@ def bench_record(history: Path, seconds: float) -> int:
 
     record(history, seconds)
     return 0
+
+
+@bench.command(name="network")
+@click.option("--out", callback=folder, required=True, help="Folder for bench.json and the counts of rounds.")
+@click.option("--data", callback=folder, help="Folder that holds mnist (its four IDX files), a9a and w8a.")
+@click.option(
+    "--network", "networks", multiple=True, metavar="MBIT/MS", help="10/20, 100/5, 10/5, 200/1.  [default: each row's]"
+)
+@click.option("--experiment", "experiments", multiple=True, metavar="KEY", help="A, B, C-linear, ...; C: all of C.")
+@click.option("--row", "rows", multiple=True, metavar="NAME", help="Only rows with this in their name.")
+@click.option("--quick", is_flag=True, help="A few rounds a row: to see whether everything works.")
+@click.option("--continue", "again", is_flag=True, help="Keep the rows that OUT/bench.json holds.")
+@click.option(
+    "--turns", type=click.IntRange(1, 99), default=1, show_default=True, help="How often each row is measured."
+)
+@click.option("--count", is_flag=True, help="Count the rounds to the targets, and measure nothing.")
+def bench_network(out: Path, data: Path | None, **given: Any) -> int:
+    """Seconds to a target over emulated slow networks, psopt's and those of torch.distributed (gloo).
+
+    Needs root, gcc and iproute2; without PyTorch its rows are left out. How many rounds a row takes is counted first,
+    without the network, and kept in OUT. Then a part of it is measured on the network, and scaled by the rounds.
+
+    \b
+      psopt bench network --experiment C-linear --network 100/5 --out runs/network
+      psopt bench network --data /scratch/me/data --out runs/network --continue
+    """
+    from psopt.bench.network.command import bench_network as measure
+
+    networks, experiments, rows = (given.pop(name) for name in ("networks", "experiments", "rows"))
+    return measure(out, data, networks, experiments, rows, **given)

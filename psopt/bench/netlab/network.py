@@ -7,23 +7,28 @@ that a killed process left, when the next network is made.
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from psopt import launch
 
 HERE = Path(__file__).parent
 TOOLS = ("chrt", "gcc", "ip", "nsenter", "sysctl", "unshare")
 GONE_S = 5.0
+LOOK_S = 0.02
 JOB_S = 120.0
+COUNTED = re.compile(r"host \d+ up \d+ (\d+) down \d+ (\d+) dropped (\d+)")
 CONGESTION = "cubic"
 """Linux's own default."""
 
@@ -45,6 +50,14 @@ def lacking() -> str | None:
     return f"no namespaces here: {probe.stderr.strip()}" if probe.returncode else None
 
 
+class Carried(NamedTuple):
+    """Bytes out of and into a host, and the frames for it that were lost."""
+
+    up: int
+    down: int
+    dropped: int
+
+
 @dataclass(frozen=True)
 class Network:
     """An emulated network that is up.
@@ -58,6 +71,8 @@ class Network:
     hosts : int
     megabit, latency_ms : float
         Rate of each host's cable in either direction, and the time from host to host, one way.
+    switch : Popen, optional
+        What joins the hosts.
     """
 
     folder: Path
@@ -65,16 +80,17 @@ class Network:
     hosts: int
     megabit: float
     latency_ms: float
+    switch: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     def command(self, ranks: int, arguments: Sequence[str]) -> list[str]:
         """``mpiexec -n RANKS python ARGUMENTS`` from host 0, the ranks dealt to the hosts in turn."""
         return [
-            str(HERE / "enter"),
+            str(self._enter),
             "h0",
             launch.find_mpiexec(),
             "--prtemca",
             "plm_ssh_agent",
-            str(HERE / "enter"),
+            str(self._enter),
             "--hostfile",
             str(self.folder / "hostfile"),
             "--map-by",
@@ -87,34 +103,77 @@ class Network:
 
     def run(self, ranks: int, arguments: Sequence[str], timeout_s: float = JOB_S) -> str:
         """What such a job printed. Raises `RuntimeError` when it failed, or took longer."""
-        environment = {**launch.environment(), "PSOPT_NETLAB": str(self.folder)}
-        job = subprocess.Popen(
-            self.command(ranks, arguments),
-            env=environment,
+        return self._finished([self._begin(self.command(ranks, arguments))], timeout_s)[0]
+
+    def run_on(
+        self,
+        commands: Sequence[tuple[int, Sequence[str]]],
+        timeout_s: float = JOB_S,
+        extra: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """What each of these ``python ARGUMENTS`` printed, which all begin at once, on the host of the given number,
+        without MPI. Raises `RuntimeError` when one failed, or took longer.
+        """
+        starts = [[str(self._enter), f"h{host}", sys.executable, *arguments] for host, arguments in commands]
+        return self._finished([self._begin(start, extra) for start in starts], timeout_s)
+
+    def carried(self) -> list["Carried"]:
+        """What each host has sent and received since the network is up, as the switch counts its frames."""
+        self.switch.send_signal(signal.SIGUSR1)
+        lines = [self.switch.stdout.readline() for _ in range(self.hosts)]
+        return [Carried(*map(int, COUNTED.match(line).groups())) for line in lines]
+
+    @property
+    def _enter(self) -> Path:
+        return self.folder / "enter"
+
+    def _begin(self, command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            env={**launch.environment(), **(extra or {}), "PSOPT_NETLAB": str(self.folder)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def _finished(self, jobs: Sequence[subprocess.Popen[str]], timeout_s: float) -> list[str]:
+        """What the jobs printed. Whatever happens, none is left."""
+        said = [""] * len(jobs)
         try:
-            said, _ = job.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"a job took longer than {timeout_s:g} s:\n{self._stopped(job)}") from None
-        except BaseException:
-            self._stopped(job)
-            raise
-        if job.returncode:
-            raise RuntimeError(f"a job on the emulated network ended with {job.returncode}:\n{said}")
+            with ThreadPoolExecutor(len(jobs)) as readers:
+                printed = [readers.submit(job.communicate) for job in jobs]
+                try:
+                    over = time.monotonic() + timeout_s
+                    while any(job.poll() is None for job in jobs):
+                        failed = any(job.poll() for job in jobs)
+                        if time.monotonic() > over or failed:
+                            break
+                        time.sleep(LOOK_S)
+                    late = [job.poll() is None for job in jobs]
+                finally:
+                    self._stop(jobs)
+                said = [one.result()[0] for one in printed]
+        finally:
+            self._stop(jobs)
+        told = "\n".join(said)
+        failed = [job.returncode for job, cut in zip(jobs, late, strict=True) if job.returncode and not cut]
+        if failed:
+            raise RuntimeError(f"a job on the emulated network ended with {failed[0]}:\n{told}")
+        if any(late):
+            raise RuntimeError(f"a job took longer than {timeout_s:g} s:\n{told}")
         return said
 
-    def _stopped(self, job: subprocess.Popen[str]) -> str:
-        """Ends a job with all its processes, and returns what it had printed."""
-        os.killpg(job.pid, signal.SIGKILL)
-        for name in self.names:
+    def _stop(self, jobs: Sequence[subprocess.Popen[str]]) -> None:
+        """Ends jobs that still run, with all their processes."""
+        left = [job for job in jobs if job.poll() is None]
+        for job in left:
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+        for name in self.names if left else ():
             for pid in _processes_on(name):
                 _kill(pid)
-        return job.communicate()[0]
 
     @property
     def names(self) -> list[str]:
@@ -133,6 +192,8 @@ def emulated(
     network = Network(folder, prefix, hosts, megabit, latency_ms)
     switch = None
     try:
+        shutil.copyfile(HERE / "enter", network._enter)  # as a package's file it need not be executable
+        network._enter.chmod(0o755)
         program = folder / "switch"
         subprocess.run(["gcc", "-O2", "-o", str(program), str(HERE / "switch.c")], check=True)
         devices = prefix.removeprefix("psopt-").replace("-", "_")  # 15 letters at most, with the number behind
@@ -152,7 +213,7 @@ def emulated(
         (folder / "hosts").write_text("\n".join(lines) + "\n")
         (folder / "hostfile").write_text("".join(f"h{number}\n" for number in range(hosts)))
         (folder / "prefix").write_text(prefix)
-        yield network
+        yield replace(network, switch=switch)
     finally:
         for name in network.names:
             _remove_host(name)
@@ -228,4 +289,4 @@ def _kill(pid: int) -> None:
         return
     deadline = time.monotonic() + GONE_S
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(LOOK_S)

@@ -11,7 +11,8 @@
  *
  * so that a host whom many send to at once is a bottleneck. 24 bytes a frame are added for preamble, checksum and gap.
  * A port holds BACKLOG_MS (default 4000) of frames and drops what is beyond: by default no frame is lost. Prints "ready";
- * at the end (SIGTERM, or the death of its parent) a line a host: frames and bytes up, down, dropped.
+ * when asked (SIGUSR1) and at the end (SIGTERM, or the death of its parent) a line a host: frames and bytes up, down,
+ * dropped, all counted from the start.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -59,9 +60,10 @@ static host hosts[MOST_HOSTS];
 static int count;
 static double ns_a_byte;
 static uint64_t latency_ns, backlog_ns;
-static volatile sig_atomic_t over;
+static volatile sig_atomic_t over, asked;
 
 static void end(int number) { (void)number; over = 1; }
+static void ask(int number) { (void)number; asked = 1; }
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -162,7 +164,7 @@ static int open_device(const char *prefix, int number) {
 static void earlier(uint64_t *soonest, uint64_t at) { if (at < *soonest) *soonest = at; }
 
 /* Sleeps until a frame comes, or until the next one is due. */
-static void wait_for_frames(struct pollfd *polled) {
+static void wait_for_frames(struct pollfd *polled, const sigset_t *unheard) {
     uint64_t now = now_ns(), soonest = UINT64_MAX;
     host *from = next_arrival();
     if (from) earlier(&soonest, head(&from->on_the_way)->at_ns);
@@ -177,7 +179,17 @@ static void wait_for_frames(struct pollfd *polled) {
     }
     uint64_t left = soonest > now ? soonest - now : 0;
     struct timespec sleep = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
-    ppoll(polled, (nfds_t)count, soonest == UINT64_MAX ? NULL : &sleep, NULL);
+    ppoll(polled, (nfds_t)count, soonest == UINT64_MAX ? NULL : &sleep, unheard);
+}
+
+static void tell(void) {
+    for (int i = 0; i < count; i++) {
+        host *h = &hosts[i];
+        printf("host %d up %llu %llu down %llu %llu dropped %llu\n", i, (unsigned long long)h->frames_up,
+               (unsigned long long)h->bytes_up, (unsigned long long)h->frames_down, (unsigned long long)h->bytes_down,
+               (unsigned long long)h->dropped);
+    }
+    fflush(stdout);
 }
 
 int main(int argc, char **argv) {
@@ -202,6 +214,13 @@ int main(int argc, char **argv) {
     struct sigaction ending = {.sa_handler = end};
     sigaction(SIGTERM, &ending, NULL);
     sigaction(SIGINT, &ending, NULL);
+    struct sigaction asking = {.sa_handler = ask};
+    sigaction(SIGUSR1, &asking, NULL);
+    sigset_t question, otherwise; /* heard while waiting only, so that none is missed */
+    sigemptyset(&question);
+    sigaddset(&question, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &question, &otherwise);
+    sigdelset(&otherwise, SIGUSR1);
     for (int i = 0; i < count; i++) {
         hosts[i].device = open_device(argv[1], i);
         hosts[i].on_the_way.slots = calloc(SLOTS, sizeof(frame));
@@ -212,17 +231,16 @@ int main(int argc, char **argv) {
     fflush(stdout);
     struct pollfd polled[MOST_HOSTS];
     while (!over) {
-        wait_for_frames(polled);
+        wait_for_frames(polled, &otherwise);
         uint64_t now = now_ns();
         arrive(now);
         for (int i = 0; i < count; i++) deliver(&hosts[i], now);
         for (int i = 0; i < count; i++) if (polled[i].revents & POLLIN) take(i);
+        if (asked) {
+            asked = 0;
+            tell();
+        }
     }
-    for (int i = 0; i < count; i++) {
-        host *h = &hosts[i];
-        printf("host %d up %llu %llu down %llu %llu dropped %llu\n", i, (unsigned long long)h->frames_up,
-               (unsigned long long)h->bytes_up, (unsigned long long)h->frames_down, (unsigned long long)h->bytes_down,
-               (unsigned long long)h->dropped);
-    }
+    tell();
     return 0;
 }

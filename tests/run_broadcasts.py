@@ -7,9 +7,11 @@ Needs root, gcc and iproute2. Arguments, all optional: RATE_MBIT DELAY_MS HOSTS.
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from netlab.network import HERE, emulated, lacking
+from psopt.bench.netlab.network import emulated, lacking
 
+HERE = Path(__file__).parent / "netlab"
 KINDS = ("star", "collective", "chain", "tree:2", "tree:3", "tree", "chain::16384", "tree:2:16384")
 SIZES = (200, 20_000, 100_000, 1_600_000)
 NETWORKS = ((10.0, 20.0), (100.0, 5.0))

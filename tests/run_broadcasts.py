@@ -11,7 +11,7 @@ from pathlib import Path
 
 from psopt.bench.netlab.network import emulated, lacking
 
-HERE = Path(__file__).parent / "netlab"
+SPREAD = Path(__file__).parent / "netlab" / "spread.py"
 KINDS = ("star", "collective", "chain", "tree:2", "tree:3", "tree", "chain::16384", "tree:2:16384")
 SIZES = (200, 20_000, 100_000, 1_600_000)
 NETWORKS = ((10.0, 20.0), (100.0, 5.0))
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\n{megabit:g} Mbit/s, {latency_ms:g} ms, {hosts} hosts; milliseconds")
         print(f"{'bytes':14}" + "".join(f"{size:>10}" for size in SIZES))
         with emulated(hosts, megabit, latency_ms) as network:
-            job = [str(HERE / "spread.py"), ",".join(KINDS), ",".join(map(str, SIZES)), str(LONGEST_S)]
+            job = [str(SPREAD), ",".join(KINDS), ",".join(map(str, SIZES)), str(LONGEST_S)]
             for line in network.run(hosts, job, 500.0).splitlines():
                 if line.startswith("{"):
                     told = json.loads(line)

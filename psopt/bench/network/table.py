@@ -152,6 +152,8 @@ def every(local_steps: int, step_size: float, **parts: Any) -> dict[str, Any]:
     return {"recipe": "fedavg", "selection": "all", "plan": plan, "step_size": step_size, **parts}
 
 
+TREE = {"broadcast": "tree"}
+PACKED = {"compressor": {"indices": "packed"}}
 TOP = {"kind": "overwrite", "compressor": {"kind": "top_k", "fraction": 0.02}, "feedback": True}
 LOOKS = {"trace": {"every": 1}, "stop": {"max_rounds": 100}}
 
@@ -178,8 +180,17 @@ PERCEPTRON = Experiment(
         Row("psopt Sparse", {"recipe": "sparse"}),
         Row("psopt SASG", SASG, varies=True),
         Row("psopt SASG, changes", SASG, CHANGES, rounds_as="psopt SASG", varies=True),
+        Row(
+            "psopt SASG, changes, tree, packed",
+            {**SASG, "codec": PACKED},
+            {**CHANGES, **TREE},
+            rounds_as="psopt SASG",
+            varies=True,
+        ),
+        Row("psopt SGD, tree", {"recipe": "sgd"}, TREE, rounds_as="psopt SGD"),
         Row("psopt local SGD, H = 200", every(200, 0.1), LOOKS),
         Row("psopt local SGD, H = 600", every(600, 0.1), LOOKS),
+        Row("psopt local SGD, H = 600, tree", every(600, 0.1), {**LOOKS, **TREE}, rounds_as="psopt local SGD, H = 600"),
         Row("psopt local SGD, H = 200, top 2 %", every(200, 0.1, codec=TOP), {**LOOKS, **CHANGES}),
     ),
     ("10/20", "100/5"),
@@ -206,6 +217,13 @@ SOFTMAX = Experiment(
         Row("psopt GD", {"recipe": "gd", **LONG}),
         Row("psopt LAG-WK", {"recipe": "lag-wk", **LONG}, varies=True),
         Row("psopt LAG-WK, changes", {"recipe": "lag-wk", **LONG}, CHANGES, rounds_as="psopt LAG-WK", varies=True),
+        Row(
+            "psopt LAG-WK, changes, tree",
+            {"recipe": "lag-wk", **LONG},
+            {**CHANGES, **TREE},
+            rounds_as="psopt LAG-WK",
+            varies=True,
+        ),
         Row("psopt LAG-PS", {"recipe": "lag-ps", **LONG}, varies=True),
     ),
     ("10/5",),

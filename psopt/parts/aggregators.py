@@ -55,8 +55,10 @@ class _Dense:
     SAVED = ("rows",)
     __slots__ = ("_absorb", "place", "rows")
 
-    def __init__(self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> None:
-        self._live_in(Rows.plain(workers, dim, dtype, fill))
+    def __init__(
+        self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec, mapped_in: str | None
+    ) -> None:
+        self._live_in(Rows.plain(workers, dim, dtype, fill, mapped_in))
         self._absorb = codec.absorb
 
     def _live_in(self, rows: Rows) -> None:
@@ -133,17 +135,22 @@ def _holds_messages(fill: float, codec: Codec) -> bool:
     return codec.replaces and codec.compressor.sparse and fill == 0
 
 
-def _held(workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec) -> _Dense | _Sparse:
-    """Where sparse messages replace each other they are held as they are."""
+def _held(
+    workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec, mapped_in: str | None
+) -> _Dense | _Sparse:
+    """Where sparse messages replace each other they are held as they are, and in memory."""
     if _holds_messages(fill, codec):
         return _Sparse(workers, dim, dtype, codec)
-    return _Dense(workers, dim, dtype, fill, codec)
+    return _Dense(workers, dim, dtype, fill, codec, mapped_in)
 
 
-def _held_nbytes(workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
+def _held_nbytes(
+    workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec, mapped_in: str | None
+) -> int:
+    """Of memory: what is mapped into a file is none."""
     total = sum(sizes) * dtype.itemsize
     if not _holds_messages(fill, codec):
-        return total + workers * total
+        return total + (workers * total if mapped_in is None else 0)
     entry = topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
     return total + workers * codec.compressor.entries(sizes) * entry
 
@@ -178,10 +185,18 @@ class Lazy:
     Difference from the paper, which adds differences to a running sum: the sum is formed anew, in worker order, in each
     round in which somebody spoke. It costs one pass over what is held, carries no rounding error from round to round (a
     running float32 sum never forgets the size of the first gradients), and lets uploads be absorbed as they arrive.
+
+    Attributes
+    ----------
+    mapped_in : str, optional
+        A folder on a disk near rank 0: what is held of the workers lives there, in a file without a name, and not in
+        memory. Changes no result. Sparse messages that replace each other stay in memory, which they hardly fill.
     """
 
+    mapped_in: str | None = None
+
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Sum:
-        return _Sum(_held(len(samples), dim, dtype, fill, codec), dim, dtype, dirty=fill != 0)
+        return _Sum(_held(len(samples), dim, dtype, fill, codec, self.mapped_in), dim, dtype, dirty=fill != 0)
 
     def open(self, state: _Sum) -> None:
         return None
@@ -216,7 +231,7 @@ class Lazy:
         return [1.0] * len(samples)
 
     def nbytes(self, workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
-        return _held_nbytes(workers, sizes, dtype, fill, codec)
+        return _held_nbytes(workers, sizes, dtype, fill, codec, self.mapped_in)
 
 
 class _Mean:
@@ -243,12 +258,15 @@ class FreshMean:
     ----------
     weigh_by : 'equal' or 'samples'
         All workers alike, or each by its number of samples n_m (FedAvg: McMahan et al., AISTATS 2017).
+    mapped_in : str, optional
+        As that of `lazy`.
     """
 
     weigh_by: Literal["equal", "samples"] = "equal"
+    mapped_in: str | None = None
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Mean:
-        held = _held(len(samples), dim, dtype, fill, codec)
+        held = _held(len(samples), dim, dtype, fill, codec, self.mapped_in)
         return _Mean(held, dim, dtype, np.array(self.weights(samples)))
 
     def open(self, state: _Mean) -> None:
@@ -282,4 +300,4 @@ class FreshMean:
         return [n / sum(samples) for n in samples]
 
     def nbytes(self, workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec) -> int:
-        return _held_nbytes(workers, sizes, dtype, fill, codec)
+        return _held_nbytes(workers, sizes, dtype, fill, codec, self.mapped_in)

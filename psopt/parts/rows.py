@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from psopt.parts.mapped import mapped
+
 
 class Rows:
     """What is held of each worker: a vector each, behind ``first`` elements that are none of it.
@@ -24,7 +26,10 @@ class Rows:
         self.block, self.first, self.vectors = block, first, list(vectors)
 
     @classmethod
-    def plain(cls, workers: int, dim: int, dtype: np.dtype, fill: float) -> "Rows":
-        """Nothing but the vectors; zeros take no memory before they are written to."""
-        block = np.full((workers, dim), fill, dtype) if fill else np.zeros((workers, dim), dtype)
+    def plain(cls, workers: int, dim: int, dtype: np.dtype, fill: float, mapped_in: str | None = None) -> "Rows":
+        """Nothing but the vectors, in memory, where zeros take none before they are written to, or in a file."""
+        shape = workers, dim
+        block = np.zeros(shape, dtype) if mapped_in is None else mapped(shape, dtype, mapped_in)
+        if fill:
+            block.fill(fill)
         return cls(block, 0, block)

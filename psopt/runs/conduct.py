@@ -16,7 +16,7 @@ from psopt.core.server import Server
 from psopt.core.state import restored, state_of
 from psopt.errors import CannotWrite, Warned
 from psopt.runs import folder as run_folder
-from psopt.runs import reference
+from psopt.runs import memory, reference
 from psopt.runs.building import Facts
 from psopt.runs.checkpoint import Checkpoints, Part, digest_of, how_to_go_on
 from psopt.runs.folder import Run
@@ -174,6 +174,7 @@ class Conductor:
             f"{facts.samples} samples, "
             f"{facts.dim} parameters ({config.problem.dtype}), seed {config.seed}"
         )
+        progress.say(f"psopt: {memory.told(self._manifest['memory'])}")
         if config.downlink.lazy:
             said = downlink.costs(config.algorithm, facts.sizes, self._dtype, config.workers)
             progress.say(f"psopt: downlink `changes`: {said}")

@@ -21,7 +21,7 @@ from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
 from psopt.runs import folder as run_folder
-from psopt.runs import own_code
+from psopt.runs import memory, own_code
 from psopt.runs.agreement import End, agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
@@ -116,11 +116,12 @@ def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     mine = build(config, plan.problem, shards, _samples(shards), "in process")
     facts = common_facts([described(mine)])
     value_of = partial(_value_of, plan, _samples(shards))
+    needs = memory.check(config, facts, memory.Rank(config.workers, True, False), mine[0], lambda make: [make()])
     workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
-    manifest = _open_folder(plan, own_code.manifest(config, 1, [], None), held)
+    manifest = _open_folder(plan, own_code.manifest(config, 1, [], None), needs, held)
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
@@ -185,11 +186,13 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     told = link.gather(described(mine), start_s)
     facts = step(lambda: common_facts(told))
     step(lambda: check_theta(plan.theta, facts))
+    place, one = memory.Rank(len(members), first, True), next(iter(mine.values()), None)
+    needs = memory.check(config, facts, place, one, lambda make: link.gather(step(make), start_s), link.host)
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
     manifest = own_code.manifest(config, link.size, hosts, library())
-    manifest = step(lambda: _open_folder(plan, manifest, held) if first else manifest)
+    manifest = step(lambda: _open_folder(plan, manifest, needs, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
     survives, outcome = config.failure.survives, None
@@ -210,15 +213,19 @@ def _check_folder(plan: Plan) -> None:
         raise ConfigError("the run that is to go on began with another first theta than this one")
 
 
-def _open_folder(plan: Plan, manifest: dict[str, Any], held: ExitStack) -> dict[str, Any]:
-    """Makes the folder, if there is one, that of this run; returns the manifest as it stands there."""
+def _open_folder(plan: Plan, manifest: dict[str, Any], needs: Sequence[memory.Need], held: ExitStack) -> dict[str, Any]:
+    """Makes the folder, if there is one, that of this run; returns the manifest as it stands there, and what this run
+    of it needs.
+    """
+    manifest = {**manifest, "memory": memory.summed_up(needs)}
     if plan.folder is None:
         return manifest
+    now = manifest["memory"]
     place = {"round": plan.resumed.round} if plan.resumed else None
     manifest = run_folder.occupy(plan.folder, plan.config.to_yaml(), manifest, held, place)
     if plan.resumed:
         set_aside(plan.folder, plan.resumed.round)
-    return manifest
+    return {**manifest, "memory": now}
 
 
 def _part(plan: Plan, rank: int, workers: Sequence[Worker], shards: Mapping[int, Shard]) -> Part | None:

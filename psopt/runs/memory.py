@@ -1,0 +1,262 @@
+"""What a run will hold in memory, counted before it begins, and refused where it cannot fit.
+
+Counted are the vectors that psopt itself makes and fills: those of the table "Where state lives" in the design, and
+what messages are written into and received in. Not counted are code and data, which are there already when the counting
+is done, and what a problem of one's own allocates while it works.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from psopt import capacity
+from psopt.algorithm import Algorithm
+from psopt.config import RunConfig
+from psopt.core.messages import HEADER_NBYTES
+from psopt.core.worker import Worker
+from psopt.errors import ConfigError
+from psopt.problems.base import Problem
+from psopt.runs.agreement import together
+from psopt.runs.building import Facts
+from psopt.runs.reference import LARGEST_NEWTON_DIM
+
+Need = dict[str, int]
+"""What for -> bytes."""
+
+TOLD_FROM = 100_000_000
+"""Bytes from which the line tells what they are for."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A rank's place in a run: how many ``workers`` live there, whether the ``server`` does, whether there are
+    ``others``.
+    """
+
+    workers: int
+    server: bool
+    others: bool
+
+
+def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -> Need:
+    """The bytes that a rank of the run will hold; ``problem`` is one of its workers', where it has any."""
+    algorithm, dtype = config.algorithm, np.dtype(config.problem.dtype)
+    theta = facts.dim * dtype.itemsize
+    upload = algorithm.codec.capacity(facts.sizes, dtype)
+    answer = HEADER_NBYTES + max(upload, _question(config, facts))
+    found: Need = {}
+    if rank.server:
+        found |= {"theta": 2 * theta, **_model(algorithm, facts, dtype)}
+        if config.downlink == "changes":
+            found["changes"] = 2 * config.workers * upload
+        if _finds_optimum(config, facts):
+            found["hessians"] = 2 * config.workers * 8 * facts.dim**2
+    if rank.workers and problem is not None:
+        found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
+    if config.downlink == "changes" and not rank.server:
+        found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
+    if rank.others:
+        if rank.server:
+            found["receive buffers"] = config.workers * answer
+        else:
+            found["send buffers"] = rank.workers * answer
+        found["broadcast"] = max(theta, _question(config, facts))
+    else:
+        found["messages"] = answer + max(theta, _question(config, facts))
+    return {what: nbytes for what, nbytes in found.items() if nbytes}
+
+
+def _model(algorithm: Algorithm, facts: Facts, dtype: np.dtype) -> Need:
+    """Of theta's model but for theta itself."""
+    fill, codec = algorithm.start.fill, algorithm.codec
+    held = algorithm.aggregator.nbytes(len(facts.shards), facts.sizes, dtype, fill, codec)
+    return {"stale vectors": held, "moments": arrays_nbytes(algorithm.update.init(facts.dim, dtype))}
+
+
+def _worker(config: RunConfig, facts: Facts, dtype: np.dtype, problem: Problem) -> int:
+    """Of one worker, made and thrown away: what is zero or empty costs nothing until it is filled."""
+    made = Worker(0, config.workers, config.algorithm, problem, dtype, np.random.default_rng(0))
+    permutation = 8 * max(facts.shards) if getattr(config.algorithm.work, "draw", None) == "epoch" else 0
+    return arrays_nbytes(made, problem) + permutation
+
+
+def _question(config: RunConfig, facts: Facts) -> int:
+    """The longest vector, float64 whatever the dtype, that a worker may be asked for off the books."""
+    asked = (
+        config.debug.check_mirror
+        or (config.algorithm.needs_joint_smoothness and "curvature_product" in facts.methods)
+        or _finds_optimum(config, facts)
+    )
+    return 8 * facts.dim if asked else 0
+
+
+def _finds_optimum(config: RunConfig, facts: Facts) -> bool:
+    wanted = config.trace.objective and config.f_star == "auto"
+    return wanted and "hessian" in facts.methods and facts.dim <= LARGEST_NEWTON_DIM
+
+
+def arrays_nbytes(thing: Any, *but: Any) -> int:
+    """Bytes of the arrays within an object, each once, views not at all; ``but`` not those within these."""
+    seen, found, todo = {id(one) for one in but}, 0, [thing]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, np.ndarray):
+            if one.base is None:
+                found += one.nbytes
+            else:
+                todo.append(one.base)
+        elif isinstance(one, Mapping):
+            todo += one.values()
+        elif isinstance(one, list | tuple):
+            todo += one
+        elif not isinstance(one, type) and not callable(one):
+            slots = [name for cls in type(one).__mro__ for name in getattr(cls, "__slots__", ())]
+            todo += [getattr(one, name) for name in slots if hasattr(one, name)]
+            todo += vars(one).values() if hasattr(one, "__dict__") else ()
+    return found
+
+
+def summed_up(needs: Sequence[Need]) -> dict[str, Any]:
+    """For the manifest: the needs of the server and of the largest other rank, and how many of these there are; rank 0
+    is the server.
+    """
+    found: dict[str, Any] = {"server": needs[0], "others": len(needs) - 1}
+    if len(needs) > 1:
+        largest = max(needs[1:], key=_total)
+        found |= {"largest": largest, "alike": all(_total(own) == _total(largest) for own in needs[1:])}
+    return found
+
+
+def told(summed: Mapping[str, Any]) -> str:
+    """The line about memory that a run begins with, of what `summed_up` gives."""
+    said = f"memory, beside code and data: {_described(summed['server'])}"
+    others = summed["others"]
+    if not others:
+        return said
+    which = f"{'each' if summed['alike'] else 'the largest'} of {others} other ranks"
+    if others == 1:
+        which = "the other rank"
+    return f"{said} for the server, {_described(summed['largest'])} for {which}"
+
+
+def _total(own: Need) -> int:
+    return sum(own.values())
+
+
+def _described(own: Need) -> str:
+    """The total, and, where it is large, what the most of it is for."""
+    total = _total(own)
+    if total < TOLD_FROM:
+        return size(total)
+    large = sorted(((nbytes, what) for what, nbytes in own.items() if nbytes >= total / 20), reverse=True)
+    return f"{size(total)} ({', '.join(f'{what} {size(nbytes)}' for nbytes, what in large)})"
+
+
+def size(nbytes: float) -> str:
+    """Bytes for a person, three digits."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if nbytes >= 0.9995 * factor:
+            return f"{nbytes / factor:.3g} {unit}"
+    return f"{nbytes:.0f} B"
+
+
+Change = tuple[str, RunConfig]
+"""What to set, in a config's words, and the config with it."""
+
+
+def changes(config: RunConfig, facts: Facts) -> list[Change]:
+    """What makes the run take less, the mildest first: those that change no iterate, then those that round."""
+    found: list[Change] = []
+
+    def offer(says: str, **fields: Any) -> None:
+        found.append((says, replace(config, **fields)))
+
+    row = config.algorithm
+    if _finds_optimum(config, facts):
+        offer("f_star: none", f_star="none")
+    if config.downlink == "changes":
+        offer("downlink: theta", downlink="theta")
+    if getattr(row.aggregator, "mapped_in", "") is None:
+        mapped = replace(row.aggregator, mapped_in=".")
+        offer("algorithm.aggregator.mapped_in: FOLDER", algorithm=replace(row, aggregator=mapped))
+    if config.problem.dtype == "float64":
+        offer("problem.dtype: float32", problem=replace(config.problem, dtype="float32"))
+    return found
+
+
+def lacking(needs: Sequence[Need], hosts: Sequence[str], free: Sequence[int]) -> tuple[str, int, int] | None:
+    """The first host whose ranks need more than it has free: its name, what they need, what it has; None if all fit.
+
+    The three sequences have an entry a rank.
+    """
+    for host in dict.fromkeys(hosts):
+        here = [rank for rank, other in enumerate(hosts) if other == host]
+        needed, has = sum(_total(needs[rank]) for rank in here), min(free[rank] for rank in here)
+        if needed > has:
+            return host, needed, has
+    return None
+
+
+def refusal(
+    short: tuple[str, int, int],
+    needs: Sequence[Need],
+    offers: Sequence[tuple[str, Sequence[Need]]],
+    hosts: Sequence[str],
+    free: Sequence[int],
+) -> ConfigError:
+    """The sentence about a run that does not fit, and which of the ``offers``, (what to set, the needs then), helps."""
+    host, needed, has = short
+    most: Need = {}
+    for rank, own in enumerate(needs):
+        if hosts[rank] == host:
+            for what, nbytes in own.items():
+                most[what] = most.get(what, 0) + nbytes
+    what = max(most, key=most.__getitem__)
+    where = "this machine" if len(set(hosts)) == 1 else host
+    said = (
+        f"the run would take {size(needed)} of memory on {where}, most of it for {what} ({size(most[what])}), and "
+        f"{size(has)} are free"
+    )
+    for says, then in offers:
+        if lacking(then, hosts, free) is None:
+            return ConfigError(f"{said}: `{says}` makes it fit")
+    helps = sorted((sum(map(_total, then)), says) for says, then in offers)
+    less = f" (`{helps[0][1]}` would come nearest, with {size(helps[0][0])} in all)" if helps else ""
+    return ConfigError(f"{said}, and no option makes it fit{less}: use fewer workers, or more machines")
+
+
+def check(
+    config: RunConfig,
+    facts: Facts,
+    rank: Rank,
+    problem: Problem | None,
+    share: Callable[[Callable[[], Any]], list[Any]],
+    host: str = "",
+) -> list[Need]:
+    """The needs of all ranks, in rank order; all ranks call it together.
+
+    Parameters
+    ----------
+    config, facts, rank, problem
+        As for `need`.
+    share : callable
+        What a call gives on every rank, JSON values in rank order.
+    host : str
+        This rank's.
+
+    Raises `ConfigError`, the same one on all ranks, where they do not fit.
+    """
+    said = share(lambda: [host, capacity.available(), need(config, facts, rank, problem)])
+    hosts, free, needs = ([one[i] for one in said] for i in range(3))
+    short = lacking(needs, hosts, free)
+    if short is None:
+        return needs
+    ways = changes(config, facts)
+    then = share(lambda: [need(other, facts, rank, problem) for _, other in ways])
+    offers = [(says, [own[i] for own in then]) for i, (says, _) in enumerate(ways)]
+    raise together(refusal(short, needs, offers, hosts, free))

@@ -270,12 +270,17 @@ def _sweep_point(
     return 0
 
 
-def validate(path: Path, overrides: Sequence[str], resolved: bool) -> int:
+def validate(path: Path, overrides: Sequence[str], resolved: bool, memory: bool, ranks: int | None) -> int:
     """``psopt validate``."""
     from psopt.config import load
+    from psopt.runs.memory import foreseen
 
+    if (memory and resolved) or (ranks and not memory):
+        raise ConfigError("--memory cannot be used with --resolved, nor --ranks without --memory")
     config = load(path, overrides)
-    if resolved:
+    if memory:
+        print(f"{path}: {foreseen(config, ranks or launch.default_ranks(config.workers, config.repeat))}")
+    elif resolved:
         print(config.to_yaml(), end="")
     else:
         print(f"{path}: valid ({config.algorithm_name}, {config.workers} workers, {config.data.source})")

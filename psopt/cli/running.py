@@ -191,8 +191,12 @@ def submit(
 @CONFIG
 @SET
 @click.option("--resolved", is_flag=True, help="Print the config with every default written out.")
-def validate(config: Path, overrides: tuple[str, ...], resolved: bool) -> int:
+@click.option("--memory", is_flag=True, help="Read the data, and print what memory a run would take.")
+@click.option(
+    "--ranks", type=click.IntRange(min=1), help="For --memory, 1: in one process.  [default: as psopt run starts them]"
+)
+def validate(config: Path, overrides: tuple[str, ...], resolved: bool, memory: bool, ranks: int | None) -> int:
     """Check CONFIG and say all that is wrong with it, without running anything."""
     from psopt import commands
 
-    return commands.validate(config, overrides, resolved)
+    return commands.validate(config, overrides, resolved, memory, ranks)

@@ -16,11 +16,13 @@ from psopt.algorithm import Algorithm
 from psopt.config import RunConfig
 from psopt.core.messages import HEADER_NBYTES
 from psopt.core.worker import Worker
+from psopt.data import open_shards
 from psopt.errors import ConfigError
 from psopt.problems.base import Problem
 from psopt.runs.agreement import together
-from psopt.runs.building import Facts
+from psopt.runs.building import Facts, Shard, build, common_facts, described
 from psopt.runs.reference import LARGEST_NEWTON_DIM
+from psopt.transports.base import hosted_by
 
 Need = dict[str, int]
 """What for -> bytes."""
@@ -228,6 +230,19 @@ def refusal(
     helps = sorted((sum(map(_total, then)), says) for says, then in offers)
     less = f" (`{helps[0][1]}` would come nearest, with {size(helps[0][0])} in all)" if helps else ""
     return ConfigError(f"{said}, and no option makes it fit{less}: use fewer workers, or more machines")
+
+
+def foreseen(config: RunConfig, ranks: int) -> str:
+    """The line about memory of a run on so many ranks that is not begun; worker 0's data are read for it."""
+    shards = open_shards(config.data, config.workers, config.seed, config.problem.dtype)
+    shard, total = Shard(shards.shard(0), shards.held_out(0)), shards.total_samples
+    mine = build(config, None, {0: shard}, shard.rows.samples * config.workers if total is None else total, "here")
+    facts = common_facts([described(mine)])
+    facts = replace(facts, shards=facts.shards * config.workers)
+    places = [Rank(len(hosted_by(rank, config.workers, ranks)), rank == 0, True) for rank in range(ranks)]
+    if ranks == 1 or config.repeat > 1:
+        places = [Rank(config.workers, True, False)]
+    return told(summed_up([need(config, facts, place, mine[0]) for place in places]))
 
 
 def check(

@@ -54,6 +54,10 @@ from psopt.transports.waiting import Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
 SAVED_NBYTES = 1 << 14
+WATCHED = 128
+"""Answers that are looked for at a time, in worker order, as ranks answer: a look costs as much as it looks at, and of
+thousands only the next few can have come.
+"""
 
 
 class ServerEnd:
@@ -300,8 +304,9 @@ class ServerEnd:
         worked_s = [0.0] * self._ranks
         looks = taken_nbytes = 0
         missing = len(receives)
+        at, watched, following = list(range(min(missing, WATCHED))), receives[:WATCHED], WATCHED
         while missing:
-            done = testsome(receives)
+            done = testsome(watched)
             if not done:
                 looks += 1
                 if looks & 15 == 0:  # a failed worker's answer stays away: no hurry
@@ -314,12 +319,15 @@ class ServerEnd:
                 continue
             began = patience.reset()
             for i in done:
-                slot = slots[i]
+                slot = slots[at[i]]
                 message = slot.read()
                 taken_nbytes += slot.nbytes
                 count(message)
                 worked_s[home[message.worker]] += message.seconds
                 receive(message)
+                if following < len(receives):
+                    at[i], watched[i] = following, receives[following]
+                    following += 1
             missing -= len(done)
             handled_s += clock() - began
         self.ledger.wire.up(taken_nbytes, len(receives))

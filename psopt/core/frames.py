@@ -31,6 +31,7 @@ from psopt.core.messages import (
     made,
 )
 from psopt.errors import ProtocolError
+from psopt.parts.mapped import mapped
 
 _pack, _unpack = HEADER.pack_into, HEADER.unpack_from
 
@@ -49,12 +50,13 @@ def nbytes(message: Message) -> int:
     return HEADER_NBYTES + array.nbytes + (message.mask_nbytes if type(message) is Broadcast else 0)
 
 
-def frames_of(count: int, nbytes: int) -> tuple[np.ndarray, list["Frame"]]:
+def frames_of(count: int, nbytes: int, mapped_in: str | None = None) -> tuple[np.ndarray, list["Frame"]]:
     """A block of memory, shape (count, width), uint8, and a frame in each row of it, with room for ``nbytes`` behind
-    the header, which begin with a cache line.
+    the header, which begin with a cache line. The block may be mapped into a file in a folder.
     """
     width = -(-(HEADER_NBYTES + nbytes) // _LINE) * _LINE
-    memory = np.empty(count * width + _LINE, dtype=np.uint8)
+    size = count * width + _LINE
+    memory = np.empty(size, np.uint8) if mapped_in is None else mapped((size,), np.dtype(np.uint8), mapped_in)
     start = -(memory.ctypes.data + HEADER_NBYTES) % _LINE
     block = memory[start : start + count * width].reshape(count, width)
     return block, [Frame(row[: HEADER_NBYTES + nbytes]) for row in block]

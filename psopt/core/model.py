@@ -5,6 +5,7 @@ it, and the same code on the same numbers keeps them equal, bit for bit.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,10 +30,13 @@ class Model:
         self._algorithm = algorithm
         dim, dtype, fill = theta.size, theta.dtype, algorithm.start.fill
         self._aggregator, self._update = algorithm.aggregator, algorithm.update
-        self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
         # What a user's own parts do not tell, they do not do.
         verbatim, move = getattr(algorithm.codec, "verbatim", False), getattr(self._aggregator, "move", None)
-        if room.rows is not None and verbatim and move is not None:
+        moves, first = room.rows is not None and verbatim and move is not None, self._aggregator
+        if moves and getattr(first, "mapped_in", None) is not None:
+            first = replace(first, mapped_in=None)  # those rows are mapped already; zeros in memory take none
+        self._aggregate = first.init(dim, dtype, fill, algorithm.codec, samples)
+        if moves:
             move(self._aggregate, room.rows)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step

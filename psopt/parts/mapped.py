@@ -6,6 +6,7 @@ disk that is full later would end the process without a word.
 
 import math
 import os
+import shutil
 import tempfile
 
 import numpy as np
@@ -20,14 +21,27 @@ def mapped(shape: tuple[int, ...], dtype: np.dtype, folder: str) -> np.ndarray:
     Raises `ConfigError` where there is no such folder, it is itself kept in memory, or it has no room.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    kind = capacity.kept_in_memory(folder)
-    if kind:
-        raise ConfigError(f"`mapped_in: {folder}` would help nobody: that folder is kept in memory ({kind})")
+    check_place(folder, nbytes)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, nbytes)
-            array = np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
     except OSError as error:
-        said = f"{nbytes:.4g} bytes of stale vectors cannot be mapped into the folder {folder}"
-        raise ConfigError(f"{said} (`mapped_in`): {error.strerror}") from None
-    return array
+        raise ConfigError(_said(folder, nbytes, error.strerror)) from None
+
+
+def check_place(folder: str, nbytes: int) -> None:
+    """Raises `ConfigError` where nothing of that size can be mapped into a folder, as far as can be told before."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ConfigError(_said(folder, nbytes, error.strerror)) from None
+    kind = capacity.kept_in_memory(folder)
+    if kind:
+        raise ConfigError(f"`mapped_in: {folder}` would help nobody: that folder is kept in memory ({kind})")
+    if nbytes > free:
+        raise ConfigError(_said(folder, nbytes, f"it has room for {free:.4g}"))
+
+
+def _said(folder: str, nbytes: int, why: str) -> str:
+    return f"{nbytes:.4g} bytes of stale vectors cannot be mapped into the folder {folder} (`mapped_in`): {why}"

@@ -279,10 +279,12 @@ def _lead(
 
     config, survives = plan.config, plan.config.failure.survives
     arguments = (link, config.workers, *_sizes(config, facts), config.timeouts, manifest["hosts"])
+    mapped_in = getattr(config.algorithm.aggregator, "mapped_in", None)
     if survives:
-        transport = SurvivingServerEnd(*arguments)
+        transport = SurvivingServerEnd(*arguments, mapped_in)
     else:
-        transport = ServerEnd(*arguments, config.downlink.lazy, config.broadcast, np.dtype(config.sent_dtype))
+        sent = np.dtype(config.sent_dtype)
+        transport = ServerEnd(*arguments, config.downlink.lazy, config.broadcast, sent, mapped_in)
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)

@@ -18,6 +18,7 @@ from psopt.core.messages import HEADER_NBYTES
 from psopt.core.worker import Worker
 from psopt.data import open_shards
 from psopt.errors import ConfigError
+from psopt.parts.mapped import check_place
 from psopt.problems.base import Problem
 from psopt.runs.agreement import together
 from psopt.runs.building import Facts, Shard, build, common_facts, described
@@ -43,31 +44,47 @@ class Rank:
 
 
 def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -> Need:
-    """The bytes that a rank of the run will hold; ``problem`` is one of its workers', where it has any."""
+    """The bytes that a rank of the run will hold; ``problem`` is one of its workers', where it has any.
+
+    Raises `ConfigError` where what is held of the workers cannot be mapped into the folder that is named for it.
+    """
     algorithm, dtype = config.algorithm, np.dtype(config.problem.dtype)
-    theta = facts.dim * dtype.itemsize
-    upload = algorithm.codec.capacity(facts.sizes, dtype)
-    answer = HEADER_NBYTES + max(upload, _question(config, facts))
+    theta, upload = facts.dim * dtype.itemsize, algorithm.codec.capacity(facts.sizes, dtype)
+    vector, mapped_in = _question(config, facts), getattr(algorithm.aggregator, "mapped_in", None)
+    verbatim = getattr(algorithm.codec, "verbatim", False)
     found: Need = {}
     if rank.server:
         found |= {"theta": 2 * theta, **_model(algorithm, facts, dtype)}
+        in_place = verbatim and not config.failure.survives and hasattr(algorithm.aggregator, "move")
+        if rank.others and not in_place and mapped_in is None:
+            found["receive buffers"] = config.workers * (HEADER_NBYTES + upload)
         if config.downlink == "changes":
             found["changes"] = 2 * config.workers * upload
-        if _finds_optimum(config, facts):
-            found["hessians"] = 2 * config.workers * 8 * facts.dim**2
+        _ask(found, config, 2 * config.workers * vector)
+        if mapped_in is not None:
+            check_place(mapped_in, config.workers * theta)
+    elif config.downlink == "changes":
+        found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.workers and problem is not None:
         found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
-    if config.downlink == "changes" and not rank.server:
-        found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.others:
-        if rank.server:
-            found["receive buffers"] = config.workers * answer
-        else:
-            found["send buffers"] = rank.workers * answer
-        found["broadcast"] = max(theta, _question(config, facts))
+        if rank.workers:
+            found["send buffers"] = rank.workers * (HEADER_NBYTES + max(0 if verbatim else upload, vector))
+        found["broadcast"] = theta
     else:
-        found["messages"] = answer + max(theta, _question(config, facts))
+        found["messages"] = theta + max(upload, vector)
     return {what: nbytes for what, nbytes in found.items() if nbytes}
+
+
+def _ask(found: Need, config: RunConfig, answers: int) -> None:
+    """What is asked off the books is answered before anything is held of the workers, and forgotten then; but for their
+    mirrors, which are asked for in every round.
+    """
+    held = {what: found.get(what, 0) for what in ("stale vectors", "receive buffers")}
+    if config.debug.check_mirror:
+        found["questions"] = answers
+    elif answers > _total(held):
+        found |= {**dict.fromkeys(held, 0), "questions": answers}
 
 
 def _model(algorithm: Algorithm, facts: Facts, dtype: np.dtype) -> Need:
@@ -85,13 +102,11 @@ def _worker(config: RunConfig, facts: Facts, dtype: np.dtype, problem: Problem) 
 
 
 def _question(config: RunConfig, facts: Facts) -> int:
-    """The longest vector, float64 whatever the dtype, that a worker may be asked for off the books."""
-    asked = (
-        config.debug.check_mirror
-        or (config.algorithm.needs_joint_smoothness and "curvature_product" in facts.methods)
-        or _finds_optimum(config, facts)
-    )
-    return 8 * facts.dim if asked else 0
+    """Bytes of the longest answer, float64 whatever the dtype, that a worker may be asked for off the books."""
+    if _finds_optimum(config, facts):
+        return 8 * facts.dim**2
+    jointly = config.algorithm.needs_joint_smoothness and "curvature_product" in facts.methods
+    return 8 * facts.dim if config.debug.check_mirror or jointly else 0
 
 
 def _finds_optimum(config: RunConfig, facts: Facts) -> bool:

@@ -82,6 +82,8 @@ class ServerEnd:
         How they reach all ranks.
     sent_dtype : numpy dtype, optional
         In which theta crosses, if not as it is.
+    mapped_in : str, optional
+        The folder of a file that uploads arrive in, instead of memory.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class ServerEnd:
         lazy_downlink: bool = False,
         spreading: Spreading = BY_ITSELF,
         sent_dtype: np.dtype | None = None,
+        mapped_in: str | None = None,
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
@@ -127,7 +130,7 @@ class ServerEnd:
             self._everyone = link.standing_fan(standing, Kind.BROADCAST)
         check_tags(workers)
         check_size(HEADER_NBYTES + payload_nbytes)
-        block, self._slots = frames_of(workers, payload_nbytes)
+        block, self._slots = frames_of(workers, payload_nbytes, mapped_in)
         rows = None
         if payload_nbytes == vector:
             vectors = [slot.hold(dim, dtype) for slot in self._slots]

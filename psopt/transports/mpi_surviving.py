@@ -62,7 +62,7 @@ class SurvivingServerEnd:
 
     Parameters
     ----------
-    link, workers, dim, dtype, payload_nbytes, timeouts, hosts
+    link, workers, dim, dtype, payload_nbytes, timeouts, hosts, mapped_in
         As `psopt.transports.mpi_server.ServerEnd` has them.
     """
 
@@ -75,6 +75,7 @@ class SurvivingServerEnd:
         payload_nbytes: int,
         timeouts: Timeouts,
         hosts: Sequence[str],
+        mapped_in: str | None = None,
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
@@ -92,7 +93,7 @@ class SurvivingServerEnd:
         self.room = NO_ROOM
         self._dim = dim
         check_size(HEADER_NBYTES + payload_nbytes)
-        _, self._slots = frames_of(workers, max(payload_nbytes, value_nbytes(What.OBJECTIVE, dim)))
+        _, self._slots = frames_of(workers, max(payload_nbytes, value_nbytes(What.OBJECTIVE, dim)), mapped_in)
         self._abandoned: list[Any] = []  # requests to and from the lost, whose buffers MPI may still touch
         self._round = 0
         self._stopped = False

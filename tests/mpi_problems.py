@@ -213,3 +213,21 @@ class LeavingWithoutHessian(Leaving):
     """As `Leaving`, and f* cannot be found."""
 
     hessian = property()
+
+
+class Wide:
+    """f_m = (m + 1)/2 ||theta - 1||^2, of any dimension, and of no data but a number of samples."""
+
+    def __init__(self, shard, share, dtype="float64", dim=50):
+        self.samples, self.dim, self.slope = shard.samples, dim, (share.worker + 1.0) / share.workers
+
+    def value(self, theta):
+        return 0.5 * self.slope * sum(float(((part - 1.0) ** 2).sum()) for part in np.array_split(theta, 100))
+
+    def value_and_gradient(self, theta, out):
+        np.subtract(theta, 1, out=out)
+        out *= out.dtype.type(self.slope)
+        return self.value(theta)
+
+    def batch_value_and_gradient(self, theta, rows, out):
+        return self.value_and_gradient(theta, out)

@@ -20,7 +20,7 @@ LONGEST = 400
 LAYERS = [
     ("psopt",),  # its version
     ("errors",),
-    ("data", "launch", "signals", "slurm"),
+    ("capacity", "data", "launch", "signals", "slurm"),
     ("problems",),
     ("parts",),
     ("algorithm",),

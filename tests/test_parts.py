@@ -6,6 +6,7 @@ asked of psopt's own parts alone: their formulas, to the bit where that can be.
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,8 +120,11 @@ ROWS = {
         ],
     },
     "aggregator": {
-        "lazy": [aggregators.Lazy()],
-        "fresh_mean": [aggregators.FreshMean(), aggregators.FreshMean("samples")],
+        "lazy": [aggregators.Lazy(), aggregators.Lazy(mapped_in=str(Path(__file__).parent))],
+        "fresh_mean": [
+            aggregators.FreshMean(),
+            aggregators.FreshMean("samples", mapped_in=str(Path(__file__).parent)),
+        ],
     },
     "update": {
         "descent": [updates.Descent(), updates.Descent(0.5)],

@@ -97,8 +97,11 @@ def _model(algorithm: Algorithm, facts: Facts, dtype: np.dtype) -> Need:
 def _worker(config: RunConfig, facts: Facts, dtype: np.dtype, problem: Problem) -> int:
     """Of one worker, made and thrown away: what is zero or empty costs nothing until it is filled."""
     made = Worker(0, config.workers, config.algorithm, problem, dtype, np.random.default_rng(0))
-    permutation = 8 * max(facts.shards) if getattr(config.algorithm.work, "draw", None) == "epoch" else 0
-    return arrays_nbytes(made, problem) + permutation
+    work = config.algorithm.work
+    permutation = 8 * max(facts.shards) if getattr(work, "draw", None) == "epoch" else 0
+    # The room for a gradient computed ahead is not touched where none is.
+    unused = 0 if work.whole and config.trace.objective else 2 * facts.dim * dtype.itemsize
+    return arrays_nbytes(made, problem) + permutation - unused
 
 
 def _question(config: RunConfig, facts: Facts) -> int:

@@ -44,10 +44,7 @@ class Rank:
 
 
 def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -> Need:
-    """The bytes that a rank of the run will hold; ``problem`` is one of its workers', where it has any.
-
-    Raises `ConfigError` where what is held of the workers cannot be mapped into the folder that is named for it.
-    """
+    """The bytes that a rank of the run will hold; ``problem`` is one of its workers', where it has any."""
     algorithm, dtype = config.algorithm, np.dtype(config.problem.dtype)
     theta, upload = facts.dim * dtype.itemsize, algorithm.codec.capacity(facts.sizes, dtype)
     vector, mapped_in = _question(config, facts), getattr(algorithm.aggregator, "mapped_in", None)
@@ -61,8 +58,6 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         if config.downlink == "changes":
             found["changes"] = 2 * config.workers * upload
         _ask(found, config, 2 * config.workers * vector)
-        if mapped_in is not None:
-            check_place(mapped_in, config.workers * theta)
     elif config.downlink == "changes":
         found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.workers and problem is not None:
@@ -282,9 +277,17 @@ def check(
     host : str
         This rank's.
 
-    Raises `ConfigError`, the same one on all ranks, where they do not fit.
+    Raises `ConfigError`, the same one on all ranks, where they do not fit, or where what is held of the workers cannot
+    be mapped into the folder that is named for it.
     """
-    said = share(lambda: [host, capacity.available(), need(config, facts, rank, problem)])
+
+    def own() -> list[Any]:
+        folder = getattr(config.algorithm.aggregator, "mapped_in", None)
+        if rank.server and folder is not None:
+            check_place(folder, config.workers * facts.dim * np.dtype(config.problem.dtype).itemsize)
+        return [host, capacity.available(), need(config, facts, rank, problem)]
+
+    said = share(own)
     hosts, free, needs = ([one[i] for one in said] for i in range(3))
     short = lacking(needs, hosts, free)
     if short is None:

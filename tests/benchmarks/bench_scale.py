@@ -56,7 +56,7 @@ def measure(workers, dim, recipe, seconds):
             "data": {"source": "memory"},
             "algorithm": {"recipe": recipe, "step_size": 1e-3},
             "f_star": "none",
-            "stop": {"max_seconds": seconds},
+            "stop": {"max_seconds": 30 * seconds},
             "trace": {"every": 1_000_000, "objective": False},
         }
     )
@@ -67,7 +67,8 @@ def measure(workers, dim, recipe, seconds):
 
         def reason(self, *arguments):
             marks.append((time.perf_counter(), time.process_time()))
-            return super().reason(*arguments)
+            enough = len(marks) > 5 and marks[-1][0] - marks[0][0] > seconds
+            return "max_seconds" if enough else super().reason(*arguments)
 
     link = Link()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -78,11 +79,9 @@ def measure(workers, dim, recipe, seconds):
     told = link.gather(grown, 60.0)
     if link.rank:
         return
-    rounds = np.diff(np.array(marks[len(marks) // 10 :]), axis=0)
-    wall_s, cpu_s = (
-        float(np.median([part.mean() for part in np.array_split(column, min(PARTS, len(column)))]))
-        for column in rounds.T
-    )
+    rounds = np.diff(np.array(marks[-max(3, len(marks) - len(marks) // 10) :]), axis=0)
+    parts = [np.array_split(column, min(PARTS, len(column))) for column in rounds.T]
+    wall_s, cpu_s = (float(np.median([part.mean() for part in split])) for split in parts)
     last = {name: float(column[-1]) for name, column in done.trace.items() if name.endswith("_s")}
     row = {
         "workers": workers,

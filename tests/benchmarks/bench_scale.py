@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_scale.py [--ranks 2] [--seconds 3] [--cases 10x50:gd,10000x50:gd,...]
 
-starts a job for each case, MxD:RECIPE, and prints medians over parts of the run: milliseconds a round by the clock and
-by the server's own processor time, of which microseconds a worker, the share of a round that the server handles
-messages, and how much the memory of each rank grew. Then the server's time is fitted as a + b M + c d + e M d over the
-cases of each recipe. The gradient costs one pass over theta.
+starts a job for each case, MxD:RECIPE, and prints the milliseconds of a round, median over parts of the run; what the
+server itself does of it, messages and step, in milliseconds, in microseconds a worker and as a share; and how much the
+memory of each rank grew, rank 0 first. Then the server's part is fitted as a + b M + c d + e M d over the cases of each
+recipe. The gradient costs one pass over theta.
 """
 
 import argparse
@@ -63,11 +63,11 @@ def measure(workers, dim, recipe, seconds):
     marks = []
 
     class Marking(stopping.Stopping):
-        """Notes the clocks after each round."""
+        """Notes the clock after each round, and lets there be enough of them."""
 
         def reason(self, *arguments):
-            marks.append((time.perf_counter(), time.process_time()))
-            enough = len(marks) > 5 and marks[-1][0] - marks[0][0] > seconds
+            marks.append(time.perf_counter())
+            enough = len(marks) > 2 * PARTS and marks[-1] - marks[0] > seconds
             return "max_seconds" if enough else super().reason(*arguments)
 
     link = Link()
@@ -79,10 +79,9 @@ def measure(workers, dim, recipe, seconds):
     told = link.gather(grown, 60.0)
     if link.rank:
         return
-    rounds = np.diff(np.array(marks[-max(3, len(marks) - len(marks) // 10) :]), axis=0)
-    parts = [np.array_split(column, min(PARTS, len(column))) for column in rounds.T]
-    wall_s, cpu_s = (float(np.median([part.mean() for part in split])) for split in parts)
+    parts = np.array_split(np.diff(marks[len(marks) // 10 :]), PARTS)
     last = {name: float(column[-1]) for name, column in done.trace.items() if name.endswith("_s")}
+    own_s = (last["serialise_s"] + last["rest_s"]) / done.rounds
     row = {
         "workers": workers,
         "dim": dim,
@@ -90,9 +89,9 @@ def measure(workers, dim, recipe, seconds):
         "ranks": link.size,
         "rounds": done.rounds,
         "uploads": int(done.uploads.sum()),
-        "round_ms": wall_s * 1e3,
-        "server_ms": cpu_s * 1e3,
-        "handled": last["serialise_s"] / sum(last.values()),
+        "round_ms": float(np.median([part.mean() for part in parts])) * 1e3,
+        "server_ms": own_s * 1e3,
+        "share": own_s * done.rounds / sum(last.values()),
         "grown_mb": [nbytes / 1e6 for nbytes in told],
     }
     print("ROW " + json.dumps(row), flush=True)
@@ -137,7 +136,7 @@ def main():
         return
     rows = []
     print(
-        f"{'case':<20} {'rounds':>7} {'round ms':>9} {'server ms':>9} {'us/worker':>9} {'handled':>8}  grown MB",
+        f"{'case':<20} {'rounds':>7} {'round ms':>9} {'server ms':>9} {'us/worker':>9} {'share':>8}  grown MB",
         flush=True,
     )
     for case in arguments.cases.split(","):
@@ -147,7 +146,7 @@ def main():
         each = row["server_ms"] * 1e3 / row["workers"]
         print(
             f"{case:<20} {row['rounds']:>7} {row['round_ms']:9.3f} {row['server_ms']:9.3f} {each:9.2f} "
-            f"{row['handled']:8.0%}  {grown}",
+            f"{row['share']:8.0%}  {grown}",
             flush=True,
         )
     for recipe in dict.fromkeys(row["recipe"] for row in rows):

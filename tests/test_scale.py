@@ -15,7 +15,9 @@ import psopt
 from psopt import capacity
 from psopt.config import parse
 from psopt.errors import ConfigError
+from psopt.parts import aggregators
 from psopt.parts.mapped import mapped
+from psopt.parts.rows import Rows
 from psopt.runs import memory
 from psopt.runs.experiment import Plan, simulate
 
@@ -160,6 +162,31 @@ def test_hundreds_of_workers_and_uploads_that_arrive_in_a_file(tmp_path):
     told = other.manifest["memory"]
     assert (told["others"], told["alike"]) == (2, True)
     assert one.manifest["memory"]["server"]["stale vectors"] > 300 * told["server"]["stale vectors"]
+
+
+@pytest.mark.parametrize("aggregator", ["lazy", "fresh_mean"])
+@pytest.mark.parametrize("feedback", [False, True])
+def test_what_was_rounded_is_held_in_float32_with_the_same_bits(monkeypatch, aggregator, feedback):
+    """The mirror is checked in every round; then the same with rows of float64."""
+    row = {"recipe": "gd", "step_size": 1e-4, "aggregator": aggregator}
+    row["codec"] = {"kind": "overwrite", "feedback": feedback, "compressor": "cast"}
+    made = config(algorithm=row, debug={"check_mirror": True})
+    dtypes = []
+    plain = Rows.plain.__func__
+
+    def spied(cls, workers, dim, dtype, *others):
+        dtypes.append(np.dtype(dtype))
+        return plain(cls, workers, dim, dtype, *others)
+
+    monkeypatch.setattr(Rows, "plain", classmethod(spied))
+    short = simulate(Plan(made, quiet=True))
+    monkeypatch.setattr(aggregators, "held_dtype", lambda codec, dtype: np.dtype(dtype))
+    whole = simulate(Plan(made, quiet=True))
+    assert dtypes == ["float32", "float64"]
+    assert short.theta_sha256 == whole.theta_sha256
+    assert short.theta.any()
+    taken, twice = (done.manifest["memory"]["server"]["stale vectors"] for done in (short, whole))
+    assert twice - taken == 4 * 4 * 1000
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from psopt.parts.codecs import Codec
+from psopt.parts.compressors import Cast
 from psopt.parts.rows import Rows
 from psopt.problems.kernels import topk
 from psopt.problems.kernels.vector import sum_rows, weigh_rows
@@ -141,16 +142,25 @@ def _held(
     """Where sparse messages replace each other they are held as they are, and in memory."""
     if _holds_messages(fill, codec):
         return _Sparse(workers, dim, dtype, codec)
-    return _Dense(workers, dim, dtype, fill, codec, mapped_in)
+    return _Dense(workers, dim, held_dtype(codec, dtype), fill, codec, mapped_in)
+
+
+def held_dtype(codec: Codec, dtype: np.dtype) -> np.dtype:
+    """In which dtype whole vectors are held: what was rounded to cross, and replaces what was there, loses nothing in
+    float32. Kernels know no shorter one.
+    """
+    rounded = codec.replaces and isinstance(codec.compressor, Cast)
+    return np.dtype(np.float32) if rounded else np.dtype(dtype)
 
 
 def _held_nbytes(
     workers: int, sizes: Sequence[int], dtype: np.dtype, fill: float, codec: Codec, mapped_in: str | None
 ) -> int:
     """Of memory: what is mapped into a file is none."""
-    total = sum(sizes) * dtype.itemsize
+    dim = sum(sizes)
+    total = dim * dtype.itemsize
     if not _holds_messages(fill, codec):
-        return total + (workers * total if mapped_in is None else 0)
+        return total + (workers * dim * held_dtype(codec, dtype).itemsize if mapped_in is None else 0)
     entry = topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
     return total + workers * codec.compressor.entries(sizes) * entry
 

@@ -14,10 +14,13 @@ import numpy as np
 from psopt import capacity
 from psopt.algorithm import Algorithm
 from psopt.config import RunConfig
+from psopt.config.model import Downlink
 from psopt.core.messages import HEADER_NBYTES
 from psopt.core.worker import Worker
 from psopt.data import open_shards
 from psopt.errors import ConfigError
+from psopt.parts.codecs import Overwrite
+from psopt.parts.compressors import Cast
 from psopt.parts.mapped import check_place
 from psopt.problems.base import Problem
 from psopt.runs.agreement import together
@@ -55,10 +58,10 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         in_place = verbatim and not config.failure.survives and hasattr(algorithm.aggregator, "move")
         if rank.others and not in_place and mapped_in is None:
             found["receive buffers"] = config.workers * (HEADER_NBYTES + upload)
-        if config.downlink == "changes":
+        if config.downlink.lazy:
             found["changes"] = 2 * config.workers * upload
         _ask(found, config, 2 * config.workers * vector)
-    elif config.downlink == "changes":
+    elif config.downlink.lazy:
         found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.workers and problem is not None:
         found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
@@ -194,11 +197,14 @@ def changes(config: RunConfig, facts: Facts) -> list[Change]:
     row = config.algorithm
     if _finds_optimum(config, facts):
         offer("f_star: none", f_star="none")
-    if config.downlink == "changes":
-        offer("downlink: theta", downlink="theta")
+    if config.downlink.lazy:
+        offer("downlink: theta", downlink=Downlink())
     if getattr(row.aggregator, "mapped_in", "") is None:
         mapped = replace(row.aggregator, mapped_in=".")
         offer("algorithm.aggregator.mapped_in: FOLDER", algorithm=replace(row, aggregator=mapped))
+    if row.codec == Overwrite() and config.problem.dtype == "float64":
+        rounded = replace(row.codec, compressor=Cast())
+        offer("algorithm.codec.compressor: cast", algorithm=replace(row, codec=rounded))
     if config.problem.dtype == "float64":
         offer("problem.dtype: float32", problem=replace(config.problem, dtype="float32"))
     return found

@@ -7,6 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from psopt.config import RunConfig
+from psopt.parts.aggregators import held_dtype
 from psopt.parts.compressors import Cast
 from psopt.parts.updates import Descent
 from psopt.problems.kernels.lean import load_numba
@@ -16,6 +17,7 @@ from psopt.problems.kernels.warm import (
     NOISY,
     warm_packing,
     warm_rounding,
+    warm_rows,
     warm_steps,
     warm_top_k,
     warm_up,
@@ -61,3 +63,6 @@ def _compile(config: RunConfig, sparse: bool) -> None:
         warm_packing()
     if isinstance(compressor, Cast) or config.downlink.values != "theta":
         warm_rounding(dtype)
+    held = held_dtype(row.codec, np.dtype(dtype))
+    if held != dtype:
+        warm_rows(dtype, held)

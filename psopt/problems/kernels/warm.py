@@ -36,10 +36,16 @@ def warm_vectors(dtype: str) -> None:
     vector.squared_distance(a, b)
     vector.squared_norm(a)
     vector.all_finite(a)
-    vector.sum_rows(np.zeros((1, 1), dtype), 0, b)
-    vector.weigh_rows(np.zeros((1, 1), dtype), 0, np.zeros(1, np.int64), np.ones(1, dtype), b)
     steps.descend(a, b, 0.0)
-    steps.descend_along_rows(a, np.zeros((1, 1), dtype), 0, b, 0.0)
+    warm_rows(dtype, np.dtype(dtype))
+
+
+def warm_rows(dtype: str, held: np.dtype) -> None:
+    """Make sums of vectors that are held in dtype ``held`` ready for theta of ``dtype``."""
+    rows, a, b = np.zeros((1, 1), held), np.zeros(1, dtype), np.zeros(1, dtype)
+    vector.sum_rows(rows, 0, b)
+    vector.weigh_rows(rows, 0, np.zeros(1, np.int64), np.ones(1, dtype), b)
+    steps.descend_along_rows(a, rows, 0, b, 0.0)
 
 
 def warm_steps(dtype: str) -> None:

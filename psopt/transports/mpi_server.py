@@ -47,6 +47,7 @@ from psopt.transports.mpi import (
     upload_tag,
     value_nbytes,
 )
+from psopt.transports.mpi_answers import Answers
 from psopt.transports.relay import Source
 from psopt.transports.roll import Roll
 from psopt.transports.spreading import BY_ITSELF, Spreading
@@ -141,8 +142,8 @@ class ServerEnd:
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
         self._standing = self._receives(self._slots, [upload_tag(m) for m in range(workers)])
-        self._numbers = _Answers(self, Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
-        self._vectors: _Answers | None = None
+        self._numbers = Answers(self._receives, workers, Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
+        self._vectors: Answers | None = None
         self._keep_alive = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
         self._keep_alive_requests: list[Any] = []
         self._contacted = [time.perf_counter()] * link.size
@@ -150,7 +151,7 @@ class ServerEnd:
         self._round = 0
 
     def hellos(self) -> list[Hello]:
-        answers = _Answers(self, Kind.HELLO, 0)
+        answers = Answers(self._receives, self._workers, Kind.HELLO, 0)
         told = self._gather_answers(None, answers)
         answers.free()
         return told
@@ -171,7 +172,7 @@ class ServerEnd:
             return self._gather_answers(message, self._numbers)
         if self._vectors is None or self._vectors.room != room:
             self._forget_vectors()
-            self._vectors = _Answers(self, Kind.EVALUATE, room)
+            self._vectors = Answers(self._receives, self._workers, Kind.EVALUATE, room)
         return self._gather_answers(message, self._vectors)
 
     def idle(self) -> None:
@@ -272,7 +273,7 @@ class ServerEnd:
         self._contacted[:reached] = [time.perf_counter()] * reached
         return sending
 
-    def _gather_answers(self, question: Evaluate | None, into: "_Answers") -> list[Any]:
+    def _gather_answers(self, question: Evaluate | None, into: Answers) -> list[Any]:
         """One answer a worker, in worker order, with vectors of their own."""
         answers: list[Any] = [None] * self._workers
 
@@ -389,17 +390,3 @@ class ServerEnd:
                 self.ledger.wire.down(size)
                 view = [self._keep_alive.buffer, MPI.BYTE]
                 self._keep_alive_requests.append(self._comm.Isend(view, rank, Kind.KEEP_ALIVE))
-
-
-class _Answers:
-    """Where the answers to questions off the books arrive, one a worker, with ``room`` bytes behind the header."""
-
-    def __init__(self, end: ServerEnd, question: Kind, room: int) -> None:
-        workers = end.ledger.workers
-        self.room = room
-        _, self.slots = frames_of(workers, room)
-        self.receives = end._receives(self.slots, [question] * workers)
-
-    def free(self) -> None:
-        for request in self.receives:
-            request.Free()

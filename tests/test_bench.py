@@ -103,6 +103,7 @@ def test_rounds_are_measured_in_one_job(tmp_path):
         "from pathlib import Path\n"
         "from psopt.bench import rounds\n"
         "rounds.DIMS, rounds.LOGISTIC, rounds.WIDTHS, rounds.IMAGES = (5,), (20, 4), [6, 3, 2], 40\n"
+        "rounds.LEAST_TURNS = 2\n"
         "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 3))\n"
     )
     ended = mpiexec(4, program, tmp_path / "out")

@@ -15,11 +15,14 @@ from psopt.core.room import Room
 from psopt.core.server import Server
 from psopt.core.worker import Oracle, Worker
 from psopt.errors import ConfigError, IncompatibleParts, NotFinite, ProtocolError, WorkerFailed
+from psopt.parts.aggregators import Lazy
+from psopt.parts.codecs import Overwrite
 from psopt.parts.rows import Rows
 from psopt.parts.schedules import Constant
 from psopt.parts.selections import BySmoothness, Cyclic, SmoothnessDrift
 from psopt.parts.starts import Ones, Zero
 from psopt.parts.triggers import Innovation
+from psopt.parts.updates import Descent
 from psopt.problems.base import Share
 from psopt.recipes import RECIPES
 from psopt.runs.experiment import Plan, simulate
@@ -121,6 +124,52 @@ def test_what_arrives_in_its_row_is_held_there():
     assert all(mine.stale(m) is rows.vectors[m] for m in range(3))
     assert mine.theta.tolist() == plain.theta.tolist()
     assert down.read(down.write(mine.begin())).theta is mine.theta
+
+
+class Clipped(Descent):
+    def step(self, state, theta, aggregate, step_size):
+        return super().step(state, theta, np.clip(aggregate, -1, 1), step_size)
+
+
+class Largest(Lazy):
+    def total(self, state):
+        return np.array([state.held.row(m) for m in range(3)]).max(axis=0)
+
+
+class Halved(Overwrite):
+    def absorb(self, stale, payload):
+        stale[:] = payload / 2
+
+
+@pytest.mark.parametrize(
+    ("part", "moved"),
+    [({"update": Clipped()}, 1.0), ({"aggregator": Largest()}, 4.0), ({"codec": Halved()}, (2.0 + 3.0 + 4.0) / 2)],
+    ids=["update", "aggregator", "codec"],
+)
+def test_what_a_subclass_does_its_own_way_is_not_passed_over(part, moved):
+    block, frames = frames_of(3, 16)
+    rows = Rows(block.view(np.float64), HEADER_NBYTES // 8, [frame.hold(2, np.dtype("f8")) for frame in frames])
+    row = Algorithm(step_size=Constant(1.0), **part)
+    mine = Server(
+        row, np.zeros(2), [Hello(m, 5, 2, 1.0) for m in range(3)], np.random.default_rng(0), room=Room(None, rows)
+    )
+    mine.begin()
+    for m in range(3):
+        frames[m].write(answer(m, value=m + 2.0))
+        mine.receive(frames[m].read())
+    mine.finish()
+    assert mine.theta.tolist() == [-moved] * 2
+
+
+@pytest.mark.parametrize("fill", [Zero(), Ones()])
+def test_rows_begin_with_what_the_start_says(fill):
+    block, frames = frames_of(3, 16)
+    block.fill(255)
+    rows = Rows(block.view(np.float64), HEADER_NBYTES // 8, [frame.hold(2, np.dtype("f8")) for frame in frames])
+    row, hellos = Algorithm(step_size=Constant(0.5), start=fill), [Hello(m, 5, 2, 1.0) for m in range(3)]
+    mine = Server(row, np.zeros(2), hellos, np.random.default_rng(0), room=Room(None, rows))
+    assert [mine.stale(m).tolist() for m in range(3)] == [[fill.fill] * 2] * 3
+    assert mine.aggregate_norm() == pytest.approx(3 * fill.fill * math.sqrt(2))
 
 
 @pytest.mark.parametrize("message", [answer(0), Skip(0, 1, 1, 0.0)])

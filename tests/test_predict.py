@@ -269,10 +269,13 @@ def test_the_lazy_downlink_sends_what_was_said():
     assert found.server_link[0] * found.wall_s == pytest.approx(sent * 1e-6)
 
 
-@pytest.mark.parametrize(("arity", "cables"), [(1, 3), (2, 4), (3, 3)])
-def test_a_segment_passed_on_by_hand(arity, cables):
-    """Four ranks, one segment: the last one has it after so many cables out, one frame's time each in, and the hops."""
-    hosts, L, B, n = Conversation(Network(8e5, 20e-3, "n"), 4), 20e-3, 1e5, 1000
+@pytest.mark.parametrize("ranks", [4, 9])
+@pytest.mark.parametrize("arity", [1, 2, 3])
+def test_a_segment_passed_on_by_hand(arity, ranks):
+    """Four ranks that host workers, one segment: the last one has it after so many cables out, one frame's time each
+    in, and the hops. Ranks to spare are not in the tree.
+    """
+    hosts, L, B, n = Conversation(Network(8e5, 20e-3, "n"), ranks), 20e-3, 1e5, 1000
     work = ((3, ((0.0, HEADER),)),)
     spent = dict(zip(KINDS, hosts.ask(Question((n,), work, False, Spreading("tree", arity=arity))), strict=True))
     out, back = wire_nbytes(n) / B, wire_nbytes(HEADER) / B
@@ -284,7 +287,6 @@ def test_a_segment_passed_on_by_hand(arity, cables):
     assert spent["uplink"] == pytest.approx(2 * back)
     assert hosts.now == pytest.approx(sum(spent.values()))
     assert hosts.server_sent == min(arity, 3) * wire_nbytes(n)
-    assert cables >= hops
 
 
 def test_segments_go_on_while_more_come():

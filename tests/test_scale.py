@@ -10,6 +10,7 @@ import mpi_jobs
 import mpi_problems
 import numpy as np
 import pytest
+from helpers import tiny
 
 import psopt
 from psopt import capacity
@@ -95,7 +96,7 @@ print(told, after - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     told, taken = map(int, done.stdout.split())
-    assert 0.75 * told < taken < 1.1 * told, (told, taken)
+    assert 0.65 * told < taken < 1.1 * told, (told, taken)
 
 
 def needs(made, monkeypatch, free):
@@ -231,3 +232,9 @@ def test_arrays_are_counted_once():
     held = {"a": [vector, vector[2:]], "b": (vector.reshape(2, 5),), "c": problem}
     assert memory.arrays_nbytes(held, problem) == 80
     assert memory.arrays_nbytes(held) == 80 + 792
+
+
+def test_a_folder_near_rank_0_is_for_rank_0():
+    row = {"recipe": "gd", "aggregator": {"kind": "lazy", "mapped_in": "."}}
+    with pytest.raises(ConfigError, match=r"mapped_in: a folder near rank 0 cannot be used with `downlink: changes`"):
+        parse({**tiny(), "algorithm": row, "downlink": "changes"})

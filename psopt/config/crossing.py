@@ -83,7 +83,12 @@ def _check_failure(complaints: Complaints, values: dict[str, Any]) -> None:
 
 
 def _check_row(complaints: Complaints, row: Algorithm, values: dict[str, Any]) -> None:
-    """What the row asks of the length of the run and the number of workers."""
+    """What the row asks of the length of the run, the number of workers and the downlink."""
+    if getattr(row.aggregator, "mapped_in", None) is not None and getattr(values.get("downlink"), "lazy", False):
+        complaints.add(
+            ("algorithm", "aggregator", "mapped_in"),
+            "a folder near rank 0 cannot be used with `downlink: changes`, because every rank holds what all said",
+        )
     stop, workers = values.get("stop", Stop(max_rounds=1)), values.get("workers")
     if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:
         complaints.add(("algorithm", "plan"), f"`{row.name('plan')}` needs the length of the run: set `stop.max_steps`")

@@ -5,7 +5,6 @@ it, and the same code on the same numbers keeps them equal, bit for bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,12 +13,26 @@ from psopt.algorithm import Algorithm
 from psopt.core.room import NO_ROOM, Room
 
 
+def goes_with(part: object, quick: str, plain: str) -> bool:
+    """Whether a part's ``quick`` way was written for its ``plain`` one: a class that has replaced the latter alone, or
+    never had the former, means what its plain way does.
+    """
+    own = next((kind for kind in type(part).__mro__ if plain in vars(kind)), object)
+    return quick in vars(own)
+
+
+def lands_in_rows(algorithm: Algorithm) -> bool:
+    """Whether uploads may arrive where they are held, in place of the codec's and the aggregator's `absorb`."""
+    codec, aggregator = algorithm.codec, algorithm.aggregator
+    return goes_with(codec, "verbatim", "absorb") and codec.verbatim and goes_with(aggregator, "move", "absorb")
+
+
 class Model:
     """theta, shape (dim,), copied, and the state of aggregator and update, in the ``room`` that a transport offers, as
     far as the row allows; ``samples`` is n_m of every worker.
 
     Each round, ``open`` begins, and ``absorb(m, payload)`` takes what worker m said; the payload may be overwritten
-    afterwards.
+    afterwards, unless it is the worker's own row in the room.
     """
 
     SAVED = ("_aggregate", "_moments", "theta")
@@ -30,17 +43,13 @@ class Model:
         self._algorithm = algorithm
         dim, dtype, fill = theta.size, theta.dtype, algorithm.start.fill
         self._aggregator, self._update = algorithm.aggregator, algorithm.update
-        # What a user's own parts do not tell, they do not do.
-        verbatim, move = getattr(algorithm.codec, "verbatim", False), getattr(self._aggregator, "move", None)
-        moves, first = room.rows is not None and verbatim and move is not None, self._aggregator
-        if moves and getattr(first, "mapped_in", None) is not None:
-            first = replace(first, mapped_in=None)  # those rows are mapped already; zeros in memory take none
-        self._aggregate = first.init(dim, dtype, fill, algorithm.codec, samples)
-        if moves:
-            move(self._aggregate, room.rows)
+        self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
+        if room.rows is not None and lands_in_rows(algorithm):
+            self._aggregator.move(self._aggregate, room.rows)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
-        self._fused = hasattr(self._aggregator, "owed") and hasattr(self._update, "step_along_rows")
+        owes, steps = goes_with(self._aggregator, "owed", "total"), goes_with(self._update, "step_along_rows", "step")
+        self._fused = owes and steps
         self.open = partial(self._aggregator.open, self._aggregate)
         self.absorb = partial(self._aggregator.absorb, self._aggregate)
 

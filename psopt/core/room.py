@@ -15,7 +15,8 @@ class Room(NamedTuple):
     theta : ndarray, shape (dim,), optional
         Messages that hold this very array leave from it. It must not change before they have left.
     rows : Rows, optional
-        Each worker's uploads arrive in its row: `Upload.payload` is the row itself.
+        Each worker's uploads arrive in its row: `Upload.payload` is the row itself, and what is held of the worker
+        until its next upload.
     """
 
     theta: np.ndarray | None = None

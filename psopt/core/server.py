@@ -225,7 +225,9 @@ class Server:
         return self.algorithm.selection.select(self._selection, self)
 
     def receive(self, message: Upload | Skip) -> None:
-        """Takes one answer; the payload is absorbed at once and may be overwritten afterwards."""
+        """Takes one answer; the payload is absorbed at once and may be overwritten afterwards, unless it is the
+        worker's own row in the room.
+        """
         m, k = message[:2]
         if k != self.round or m not in self._awaited:
             raise ProtocolError(

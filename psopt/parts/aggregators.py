@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,9 +17,9 @@ from psopt.problems.kernels.vector import sum_rows, weigh_rows
 class Aggregator(Protocol):
     """``samples``: n_m of every worker, for those that weigh by it.
 
-    Two methods make rounds faster, where there are vectors of the workers. ``move(state, rows)``: from now on they live
-    in `Rows` that uploads arrive in, and `absorb` finds the payload in its row already. ``owed(state)``, where `total`
-    is their sum: the rows, and the array that whoever asks will sum them into; None when there is nothing to do.
+    Two methods make rounds faster, where there are vectors of the workers. ``move(state, rows)``, right after `init`:
+    they live in `Rows` that uploads arrive in, and `absorb` finds the payload in its row already. ``owed(state)``, if
+    `total` is their sum: the rows, and the array that who asks will sum them into; None when there is nothing to do.
     """
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> Any: ...
@@ -54,20 +55,27 @@ class _Dense:
     """``rows``: what each worker last said, shape (dim,), where ``place`` has it."""
 
     SAVED = ("rows",)
-    __slots__ = ("_absorb", "place", "rows")
+    __slots__ = ("_absorb", "_fill", "_make", "place", "rows")
 
     def __init__(
         self, workers: int, dim: int, dtype: np.dtype, fill: float, codec: Codec, mapped_in: str | None
     ) -> None:
-        self._live_in(Rows.plain(workers, dim, dtype, fill, mapped_in))
+        self._fill, self._make = fill, partial(Rows.plain, workers, dim, dtype, fill, mapped_in)
         self._absorb = codec.absorb
+
+    def __getattr__(self, name: str) -> Any:
+        """Rows of its own, as soon as somebody asks for them: not where it moves into others before."""
+        if name not in ("place", "rows"):
+            raise AttributeError(name)
+        self._live_in(self._make())
+        return getattr(self, name)
 
     def _live_in(self, rows: Rows) -> None:
         self.place, self.rows = rows, rows.vectors
 
     def move(self, rows: Rows) -> None:
-        for there, here in zip(rows.vectors, self.rows, strict=True):
-            there[:] = here
+        for row in rows.vectors:
+            row.fill(self._fill)
         self._live_in(rows)
 
     def absorb(self, m: int, payload: np.ndarray) -> None:

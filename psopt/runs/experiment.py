@@ -116,7 +116,8 @@ def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     mine = build(config, plan.problem, shards, _samples(shards), "in process")
     facts = common_facts([described(mine)])
     value_of = partial(_value_of, plan, _samples(shards))
-    needs = memory.check(config, facts, memory.Rank(config.workers, True, False), mine[0], lambda make: [make()])
+    place = memory.Rank(config.workers, True, False)
+    needs = fitting("the run", lambda: memory.check(config, facts, place, mine[0], lambda make: [make()]))
     workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
@@ -187,7 +188,11 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     facts = step(lambda: common_facts(told))
     step(lambda: check_theta(plan.theta, facts))
     place, one = memory.Rank(len(members), first, True), next(iter(mine.values()), None)
-    needs = memory.check(config, facts, place, one, lambda make: link.gather(step(make), start_s), link.host)
+
+    def shared(make: Callable[[], list[Any]]) -> list[Any]:
+        return link.gather(step(lambda: fitting("the run", make)), start_s)
+
+    needs = memory.check(config, facts, place, one, shared, link.host)
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))

@@ -16,6 +16,7 @@ from psopt.algorithm import Algorithm
 from psopt.config import RunConfig
 from psopt.config.model import Downlink
 from psopt.core.messages import HEADER_NBYTES
+from psopt.core.model import lands_in_rows
 from psopt.core.worker import Worker
 from psopt.data import open_shards
 from psopt.errors import ConfigError
@@ -51,11 +52,11 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
     algorithm, dtype = config.algorithm, np.dtype(config.problem.dtype)
     theta, upload = facts.dim * dtype.itemsize, algorithm.codec.capacity(facts.sizes, dtype)
     vector, mapped_in = _question(config, facts), getattr(algorithm.aggregator, "mapped_in", None)
-    verbatim = getattr(algorithm.codec, "verbatim", False)
+    verbatim = lands_in_rows(algorithm)
     found: Need = {}
     if rank.server:
         found |= {"theta": 2 * theta, **_model(algorithm, facts, dtype)}
-        in_place = verbatim and not config.failure.survives and hasattr(algorithm.aggregator, "move")
+        in_place = verbatim and not config.failure.survives
         if rank.others and not in_place and mapped_in is None:
             found["receive buffers"] = config.workers * (HEADER_NBYTES + upload)
         if config.downlink.lazy:

@@ -27,6 +27,10 @@ from psopt.problems.kernels.warm import (
 SILENT_S = 2.0
 
 
+COMMAND = "psopt.cli"
+"""Loaded where psopt is the program that runs, and by nobody else."""
+
+
 def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
     """Compiles, or loads from the cache, what the run will call; returns the seconds it took.
 
@@ -49,7 +53,8 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
 def _compile(config: RunConfig, sparse: bool) -> None:
     row, kind, dtype = config.algorithm, config.problem.kind, config.problem.dtype
     if kind in (*NETWORKS, *LINEAR, *NOISY):
-        load_numba()  # a problem of the user's may compile what this leaves out
+        if COMMAND in sys.modules:  # in a user's own program, or for a problem of the user's, nothing is left out
+            load_numba()
         batches = not row.work.whole or config.data.test is not None
         warm_up(dtype, sparse, curvature=True, kind=kind, batches=batches, local_steps=row.work.local)
     else:

@@ -21,7 +21,7 @@ from psopt.runs.trace import check_places
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "slurm", "faults", "debug")
+MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "slurm", "faults", "debug", "broadcast")
 """Sections of a config that change nothing of what has been computed so far."""
 
 COMPUTING = ("numpy", "numba", "llvmlite")
@@ -168,7 +168,7 @@ def check_same(config: RunConfig, point: Checkpoint) -> None:
     differences = [
         f"{path}: {_short(old)} at the checkpoint, {_short(new)} now"
         for path, old, new in _differences(before, now)
-        if path.split(".")[0] not in MAY_CHANGE
+        if path.split(".")[0] not in MAY_CHANGE and path != "algorithm.aggregator.mapped_in"
     ]
     if differences:
         raise ConfigError(

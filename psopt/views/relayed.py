@@ -113,7 +113,7 @@ class Relayed:
         self, exchange: "_Exchange", spreading: Spreading, nbytes: int, whole: Callable[[int, "Moment"], None]
     ) -> None:
         self._exchange, self._whole = exchange, whole
-        self._ranks = exchange.hosts.ranks
+        self._ranks = 1 + max(rank for rank, _ in exchange.question.asked)  # who hosts no worker is not in the tree
         self._arity = spreading.arity_for(nbytes, self._ranks)
         self._sizes = [end - start for start, end in spreading.cuts(nbytes)]
         self._streams: dict[tuple[int, int], _Stream] = {}

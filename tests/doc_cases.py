@@ -151,6 +151,7 @@ CASES = {
         "minutes, the published files, PyTorch", ".venv/bin/python tests/benchmarks/bench_sasg.py --help"
     ),
     "psopt bench rounds": Case(MINUTES, "{} --seconds 0.1", long=True, timeout_s=300),
+    "psopt bench rounds --out runs/bench-rounds": Case(MINUTES, "{} --seconds 0.1", long=True, timeout_s=300),
     "psopt bench kernels": Case(MINUTES, "{} --seconds 0", long=True, timeout_s=600),
     "psopt bench kernels --out runs/bench-kernels": Case(MINUTES, "{} --seconds 0", long=True, timeout_s=600),
     "psopt bench startup --ranks 3": Case(MINUTES, "{} --seconds 0 --no-cold", long=True, timeout_s=600),

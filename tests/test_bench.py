@@ -145,7 +145,7 @@ def row(name, ours, theirs=1.0, **others):
 @pytest.fixture
 def recorded(tmp_path):
     """A record of two rows, and where it stands."""
-    path = tmp_path / "made" / "history.jsonl"
+    path = tmp_path / "history.jsonl"
     history.add(path, [row("sum", 0.5, torch=2.0), row("dot", 0.25), row("gone", 1.0, None)])
     return path
 
@@ -186,7 +186,10 @@ def test_a_row_that_has_become_slower_fails_with_a_sentence(recorded, monkeypatc
     played(monkeypatch, [slow, slow], [[row("dot", 0.25)]])
     assert history.check(recorded, 0.0, 0.25) == 1
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("psopt: ")]
-    assert told == ["psopt: sum 4 float64, NumPy: psopt was 2.00 times as fast, and is 1.40 times as fast"]
+    said = "psopt: sum 4 float64, NumPy: psopt was 2.00 times as fast, and is 1.40 times as fast; recorded "
+    assert len(told) == 1
+    assert told[0].startswith(said)
+    assert told[0].endswith(machine.cpu())
     played(monkeypatch, [slow, slow], [[row("dot", 0.25)]])
     assert history.check(recorded, 0.0, 0.35) == 0
 
@@ -246,3 +249,22 @@ def test_a_cold_start_has_a_cache_of_its_own():
     code = "import os, sys; sys.exit(os.environ.get('NUMBA_CACHE_DIR', ''))"
     with pytest.raises(ConfigError, match=r"psopt-startup-.*cache"):
         startup.Start(lambda folder: [sys.executable, "-c", code], cold=True)()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["kernels", "--seconds", "nan"], "nan is no finite number"),
+        (["rounds", "--seconds", "inf"], "inf is no finite number"),
+        (["kernels", "--out", __file__], "cannot be made: File exists"),
+        (["record", __file__], "this is no record of `psopt bench record`"),
+        (["record", "/nowhere/history.jsonl"], "cannot be written: No such file or directory"),
+        (["network", "--experiment", "C-linear", "--count", "--out", __file__], "cannot be made: File exists"),
+    ],
+)
+def test_nothing_is_measured_that_cannot_be_told(arguments, says):
+    asked = [sys.executable, "-m", "psopt", "bench", *arguments]
+    told = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 2
+    assert says in told.stderr
+    assert not told.stdout

@@ -54,7 +54,7 @@ def check(path: Path, seconds: float, tolerance: float) -> int:
         print(f"psopt: recorded {where} and not measured now: {', '.join(missing)}")
     sentences = fallen(before["ratios"], found, tolerance)
     for sentence in sentences:
-        print(f"psopt: {sentence}")
+        print(f"psopt: {sentence}; recorded {where}")
     if not sentences:
         print(f"psopt: no ratio has fallen by more than {tolerance:.0%} since {where}")
     return 1 if sentences else 0
@@ -62,9 +62,15 @@ def check(path: Path, seconds: float, tolerance: float) -> int:
 
 def record(path: Path, seconds: float) -> None:
     """Measures, prints the table, and adds a line to the file."""
+    entries(path)
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     with threadpool_limits(1):
         rows = show(row for case in quick() for row in case(seconds))
     add(path, rows)
+    print(f"psopt: added {len(ratios(rows))} ratios to {path}")
 
 
 def add(path: Path, rows: Iterable[Row]) -> None:
@@ -75,24 +81,28 @@ def add(path: Path, rows: Iterable[Row]) -> None:
         "machine": {"cpu": machine.cpu(), "versions": machine.versions()},
         "ratios": {key: float(f"{ratio:.4g}") for key, ratio in ratios(rows).items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def latest(path: Path, cpu: str) -> dict[str, Any]:
     """The last record of that CPU, or else the last of all; raises `ConfigError` where there is none."""
+    found = entries(path)
+    if not found:
+        raise ConfigError(f"{path}: there is no record yet; `psopt bench record {path}` makes one")
+    own = [entry for entry in found if entry["machine"]["cpu"] == cpu]
+    return (own or found)[-1]
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """All records of a file; raises `ConfigError` where it is none of records."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         lines = []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a history of benchmarks: {error}") from None
-    entries = [_entry(path, number, line) for number, line in enumerate(lines, 1)]
-    if not entries:
-        raise ConfigError(f"{path}: there is no record yet; `psopt bench record {path}` makes one")
-    own = [entry for entry in entries if entry["machine"]["cpu"] == cpu]
-    return (own or entries)[-1]
+    return [_entry(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def ratios(rows: Iterable[Row]) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """`psopt bench`: measurements that a person can repeat."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from psopt.cli.group import cli, folder
+from psopt.cli.group import Finite, cli, folder
 
 
 @cli.group()
@@ -13,9 +14,26 @@ def bench() -> None:
     """Measure psopt's speed beside what others take, in one run and in turns."""
 
 
-BENCH_OUT = click.option("--out", callback=folder, help="Folder for bench.json.")
+def made(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """A folder that is there now, so that nobody measures for minutes what cannot be written."""
+    found = folder(context, option, value)
+    if found is not None:
+        try:
+            found.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"{found} cannot be made: {error.strerror}", context, option) from None
+        if not os.access(found, os.W_OK):
+            raise click.BadParameter(f"{found} cannot be written to", context, option)
+    return found
+
+
+BENCH_OUT = click.option("--out", callback=made, help="Folder for bench.json.")
 SECONDS = click.option(
-    "--seconds", type=click.FloatRange(min=0.0), default=0.5, show_default=True, help="Time for the turns of each."
+    "--seconds",
+    type=Finite(min=0.0),
+    default=0.5,
+    show_default=True,
+    help="About how long the turns of each comparison take; some turns are taken anyway.",
 )
 
 
@@ -25,7 +43,8 @@ SECONDS = click.option(
 def bench_kernels(out: Path | None, seconds: float) -> int:
     """Gradients, local steps, passes over vectors and top-k, on one thread, against NumPy, SciPy and PyTorch.
 
-    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean.
+    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean. Takes two
+    minutes at least.
     """
     from psopt.bench import machine
 
@@ -39,13 +58,17 @@ def bench_kernels(out: Path | None, seconds: float) -> int:
 @bench.command(name="rounds")
 @BENCH_OUT
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.0), default=5.0, show_default=True, help="Time for the turns of each."
+    "--seconds",
+    type=Finite(min=0.0),
+    default=5.0,
+    show_default=True,
+    help="About how long the turns of each comparison take; seven turns at least.",
 )
 @click.option("--workers", type=click.IntRange(min=1, max=1000), default=3, show_default=True, help="M.")
 def bench_rounds(out: Path | None, seconds: float, workers: int) -> int:
     """A round of 1 + M ranks against a hand-written mpi4py loop, MPI.Allreduce, and PyTorch's gloo and DDP.
 
-    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed.
+    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed. Takes a minute.
     """
     from psopt.bench import machine
 
@@ -79,7 +102,7 @@ HISTORY = click.argument("history", type=click.Path(path_type=Path, dir_okay=Fal
 @SECONDS
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0.0, max=1.0, max_open=True),
+    type=Finite(min=0.0, max=1.0, max_open=True),
     default=0.25,
     show_default=True,
     help="By how much a ratio may fall, as a share of it.",
@@ -88,7 +111,8 @@ def bench_check(history: Path, seconds: float, tolerance: float) -> int:
     """Measure what is quick, and exit 1 where a ratio has fallen since it was recorded in HISTORY.
 
     Ratios to the baselines are compared, not times, because machines differ; with the last record of this kind of CPU
-    where there is one, else with the last. What has fallen is measured once more before it is told.
+    where there is one, else with the last. What has fallen is measured once more before it is told. Measured are the
+    rows of `kernels`, and of `startup` with a warm cache on four ranks: some minutes.
     """
     from psopt.bench import machine
 
@@ -113,7 +137,7 @@ def bench_record(history: Path, seconds: float) -> int:
 
 
 @bench.command(name="network")
-@click.option("--out", callback=folder, required=True, help="Folder for bench.json and the counts of rounds.")
+@click.option("--out", callback=made, required=True, help="Folder for bench.json and the counts of rounds.")
 @click.option("--data", callback=folder, help="Folder that holds mnist (its four IDX files), a9a and w8a.")
 @click.option(
     "--network", "networks", multiple=True, metavar="MBIT/MS", help="10/20, 100/5, 10/5, 200/1.  [default: each row's]"
@@ -129,7 +153,7 @@ def bench_record(history: Path, seconds: float) -> int:
 def bench_network(out: Path, data: Path | None, **given: Any) -> int:
     """Seconds to a target over emulated slow networks, psopt's and those of torch.distributed (gloo).
 
-    Needs root, gcc and iproute2; without PyTorch its rows are left out. How many rounds a row takes is counted first,
+    Needs root, gcc and iproute2; without PyTorch its rows are `-`. How many rounds a row takes is counted first,
     without the network, and kept in OUT. Then a part of it is measured on the network, and scaled by the rounds.
 
     \b

@@ -1,6 +1,8 @@
 """The group that all commands belong to, and the options that several of them share."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +23,16 @@ def folder(context: click.Context, option: click.Parameter, value: str | None) -
     if value is not None and not value.strip():
         raise click.BadParameter("the name of the folder is empty", context, option)
     return None if value is None else Path(value)
+
+
+class Finite(click.FloatRange):
+    """A range of numbers; neither infinity nor what is none lies in it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        number = super().convert(value, param, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, context)
+        return number
 
 
 OUT = click.option("--out", callback=folder, help="Folder to write into; one that holds a run is refused.")

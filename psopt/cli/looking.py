@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from psopt.cli.group import cli, folder
+from psopt.cli.group import Finite, cli, folder
 
 
 @cli.command(name="list")
@@ -26,9 +26,7 @@ def doctor() -> int:
 
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
-@click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--interval", type=Finite(min=0.1), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--once", is_flag=True, help="Print the table once, and leave.")
 def watch(folders: tuple[Path, ...], interval: float, once: bool) -> int:
     """Show how the runs in DIR... are getting on, live, from another shell.

@@ -9,6 +9,7 @@ import numpy as np
 
 from psopt.parts.codecs import Codec
 from psopt.parts.compressors import Cast
+from psopt.parts.mapped import check_folder
 from psopt.parts.rows import Rows
 from psopt.problems.kernels import topk
 from psopt.problems.kernels.vector import sum_rows, weigh_rows
@@ -213,6 +214,9 @@ class Lazy:
 
     mapped_in: str | None = None
 
+    def __post_init__(self) -> None:
+        check_folder(self.mapped_in)
+
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Sum:
         return _Sum(_held(len(samples), dim, dtype, fill, codec, self.mapped_in), dim, dtype, dirty=fill != 0)
 
@@ -282,6 +286,9 @@ class FreshMean:
 
     weigh_by: Literal["equal", "samples"] = "equal"
     mapped_in: str | None = None
+
+    def __post_init__(self) -> None:
+        check_folder(self.mapped_in)
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> _Mean:
         held = _held(len(samples), dim, dtype, fill, codec, self.mapped_in)

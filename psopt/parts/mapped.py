@@ -30,6 +30,12 @@ def mapped(shape: tuple[int, ...], dtype: np.dtype, folder: str) -> np.ndarray:
         raise ConfigError(_said(folder, nbytes, error.strerror)) from None
 
 
+def check_folder(name: str | None) -> None:
+    """Raises `ConfigError` for a name that names nothing; whether there is such a folder is for rank 0 to see."""
+    if name is not None and not name.strip():
+        raise ConfigError("`mapped_in` is empty; expected the name of a folder")
+
+
 def check_place(folder: str, nbytes: int) -> None:
     """Raises `ConfigError` where nothing of that size can be mapped into a folder, as far as can be told before."""
     try:

@@ -151,7 +151,7 @@ def _check_files(spec: DataSpec) -> None:
     if spec.source == "file":
         return
     if not all(patterned):
-        raise ConfigError(f"source 'shards' needs {{worker}} in its path, as in shard_{{worker}}.npz: {spec.path}")
+        raise ConfigError("source 'shards' needs {worker} in its path, as in shard_{worker}.npz")
     if form == "libsvm" and spec.n_features is None:
         raise ConfigError("shards of LIBSVM text need n_features, because each file alone may show fewer")
     if spec.partition.kind not in ("auto", "files") or spec.partition.remainder:

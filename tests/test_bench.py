@@ -101,9 +101,8 @@ def test_rounds_are_measured_in_one_job(tmp_path):
     program.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from psopt.bench import rounds\n"
-        "rounds.DIMS, rounds.LOGISTIC, rounds.WIDTHS, rounds.IMAGES = (5,), (20, 4), [6, 3, 2], 40\n"
-        "rounds.LEAST_TURNS = 2\n"
+        "from psopt.bench import round_job as job, rounds\n"
+        "job.DIMS, job.LOGISTIC, job.WIDTHS, job.IMAGES, job.LEAST_TURNS = (5,), (20, 4), [6, 3, 2], 40, 2\n"
         "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 3))\n"
     )
     ended = mpiexec(4, program, tmp_path / "out")

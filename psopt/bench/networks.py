@@ -134,16 +134,10 @@ def _made(n: int, hidden: tuple[int, ...], dtype: str) -> tuple:
 
 def _by_torch(torch: Any, widths: list[int], theta: np.ndarray) -> Callable[[Any, Any], None]:
     """Forward and backward of the module that one writes, from the same weights."""
-    layers: list[Any] = []
-    start = 0
-    for inputs, units in itertools.pairwise(widths):
-        layer = torch.nn.Linear(inputs, units, dtype=getattr(torch, str(theta.dtype)))
-        with torch.no_grad():
-            for tensor in (layer.weight, layer.bias):
-                tensor.copy_(torch.from_numpy(theta[start : start + tensor.numel()]).reshape(tensor.shape))
-                start += tensor.numel()
-        layers += [layer, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    from psopt.bench.torch_modules import perceptron  # needs PyTorch
+
+    model = perceptron(widths, getattr(torch, str(theta.dtype)))
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(theta.copy()), model.parameters())
 
     def step(features: Any, labels: Any) -> None:
         model.zero_grad()

@@ -3,7 +3,6 @@
 Each rank has one thread. Every side is called as those of `psopt.bench.round_sides`.
 """
 
-import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from psopt.bench import torch_modules
 from psopt.bench.round_sides import WAIT_S, Side
 from psopt.transports.mpi import Link
 
@@ -58,16 +58,13 @@ def logistic(X: np.ndarray, y: np.ndarray) -> Side:
 def perceptron(X: np.ndarray, y: np.ndarray, widths: list[int], batch: int) -> Side:
     """SGD of a perceptron under `DistributedDataParallel`, a batch of rows a step."""
     features, labels = torch.from_numpy(X), torch.from_numpy(y)
-    layers: list[Any] = []
-    for inputs, units in itertools.pairwise(widths):
-        layers += [torch.nn.Linear(inputs, units, dtype=features.dtype), torch.nn.ReLU()]
     rng = np.random.default_rng(0)
 
     def loss(model: Any) -> Any:
         chosen = torch.from_numpy(rng.integers(0, len(X), batch))
         return torch.nn.functional.cross_entropy(model(features[chosen]), labels[chosen])
 
-    return _trained(torch.nn.Sequential(*layers[:-1]), loss)
+    return _trained(torch_modules.perceptron(widths, features.dtype), loss)
 
 
 def _trained(module: Any, loss: Callable[[Any], Any]) -> Side:

@@ -54,9 +54,14 @@ def take_turns(
     return {name: median(taken) for name, taken in times.items()}
 
 
+def installed(package: str) -> bool:
+    """Whether it could be imported; it is not."""
+    return importlib.util.find_spec(package) is not None
+
+
 def torch_or_none() -> Any:
     """PyTorch on one thread, if it is installed."""
-    if importlib.util.find_spec("torch") is None:
+    if not installed("torch"):
         return None
     import torch
 
@@ -66,7 +71,7 @@ def torch_or_none() -> Any:
 
 def scipy_or_none() -> Any:
     """SciPy's sparse matrices, if SciPy is installed."""
-    if importlib.util.find_spec("scipy") is None:
+    if not installed("scipy"):
         return None
     import scipy.sparse
 

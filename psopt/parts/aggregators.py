@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from psopt.parts.codecs import Codec
-from psopt.parts.compressors import Cast
 from psopt.parts.mapped import check_folder
 from psopt.parts.rows import Rows
 from psopt.problems.kernels import topk
@@ -155,11 +154,9 @@ def _held(
 
 
 def held_dtype(codec: Codec, dtype: np.dtype) -> np.dtype:
-    """In which dtype whole vectors are held: what was rounded to cross, and replaces what was there, loses nothing in
-    float32. Kernels know no shorter one.
-    """
-    rounded = codec.replaces and isinstance(codec.compressor, Cast)
-    return np.dtype(np.float32) if rounded else np.dtype(dtype)
+    """In which dtype whole vectors are held: what replaces what was there, in one that its compressor says it fits."""
+    fits = getattr(codec.compressor, "fits", None) if codec.replaces else None
+    return np.dtype(fits or dtype)
 
 
 def _held_nbytes(

@@ -28,7 +28,8 @@ FRACTION = 0.01
 
 class Compressor(Protocol):
     """``sizes`` are those of theta's tensors, in order; dim is their sum. ``sparse``: payloads are indices and values.
-    ``exact``: nothing is lost. ``contraction``: ||C(x) - x|| <= ||x|| always, which error feedback needs.
+    ``exact``: nothing is lost. ``fits``, where there is one: a dtype that holds all that can be said.
+    ``contraction``: ||C(x) - x|| <= ||x|| always, which error feedback needs.
     """
 
     sparse: ClassVar[bool]
@@ -114,6 +115,7 @@ class Cast:
     sparse: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     contraction: ClassVar[bool] = True
+    fits: ClassVar[str] = "float32"  # float16 too: kernels know no shorter one
 
     def payload_dtype(self, dtype: np.dtype) -> np.dtype:
         # Messages have no form for float16: it crosses as bytes.

@@ -1,6 +1,5 @@
 """`psopt bench network`: a table for each network and experiment, and ``bench.json``, which is written row by row."""
 
-import importlib.util
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from psopt.bench.network.board import Board
 from psopt.bench.network.measure import measure
 from psopt.bench.network.table import WIRES, Experiment, Row, Wire, experiments, wires
 from psopt.bench.network.targets import Targets
+from psopt.bench.turns import installed
 from psopt.errors import ConfigError, PsoptError
 
 FAILURES = (PsoptError, RuntimeError, OSError)
@@ -63,7 +63,7 @@ def bench_network(
         experiment.needed(data)
         _check_rows(experiment, rows, wanted)
     board, targets = Board(out / "bench.json", again, quick), Targets(out / "rounds", data)
-    with_torch = importlib.util.find_spec("torch") is not None
+    with_torch = installed("torch")
     if not with_torch:
         print("psopt: PyTorch is not installed, so its rows are `-`: pip install 'psopt[torch]'")
     failed = 0

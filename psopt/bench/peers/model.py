@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from psopt import problems
+from psopt.bench.torch_modules import perceptron
 from psopt.config import RunConfig
 from psopt.data import CSR, open_shards
 from psopt.errors import ConfigError
@@ -85,7 +86,7 @@ class Peer:
         """The model at psopt's first iterate."""
         problem, config = self._problem(0), self.config
         if config.problem.kind == "perceptron":
-            module = _perceptron(problem.n_features, config.problem.options)
+            module = _perceptron(problem.n_features, config.problem.options, self.dtype)
         elif config.problem.kind == "softmax":
             module = torch.nn.Linear(problem.n_features, problem.classes, bias=config.problem.options["bias"])
         else:
@@ -144,13 +145,9 @@ def flat(module: torch.nn.Module) -> np.ndarray:
     return torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
 
 
-def _perceptron(inputs: int, options: dict) -> torch.nn.Module:
-    layers: list[torch.nn.Module] = []
+def _perceptron(inputs: int, options: dict, dtype: torch.dtype) -> torch.nn.Module:
     bend = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[options["activation"]]
-    for units in options["hidden"]:
-        layers += [torch.nn.Linear(inputs, units), bend()]
-        inputs = units
-    return torch.nn.Sequential(*layers, torch.nn.Linear(inputs, options["classes"]))
+    return perceptron([inputs, *options["hidden"], options["classes"]], dtype, bend)
 
 
 def _rows(problem: Problem, rng: np.random.Generator, batch: int) -> Iterator[torch.Tensor]:

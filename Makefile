@@ -55,6 +55,7 @@ $(STAMP): setup.cfg pyproject.toml
 	fi
 	@echo 'installing psopt[$(EXTRAS)] into $(VENV)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m compileall -q psopt
 	@touch $@
 
 run: $(STAMP)

@@ -110,7 +110,8 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
 
     With folder and config of the run that this makes, an interrupt reaches rank 0 by itself, which ends the run in good
     order; of a job that died without a word it is said how the run can go on; and where the run survives the loss of
-    ranks, the exit code is by its summary and not by mpiexec.
+    ranks, the exit code is by its summary and not by mpiexec. So it is where mpiexec says 0 of a run that did not end:
+    under Slurm that may come of daemons that got the same signal as the job.
     """
     from psopt.runs.checkpoint import how_to_go_on
     from psopt.runs.occupancy import ask_to_end
@@ -125,7 +126,7 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
         frozen_s = config.timeouts.idle_s
     code = launch.mpiexec(ranks, arguments, extra, lambda number: ask_to_end(folder, number), frozen_s)
     over = _stamp(folder / "summary.json") not in (None, before)
-    if over and config.failure.survives:
+    if over and (config.failure.survives or code == 0):
         return 0 if _is_finished(folder) else code or 1
     told = code == 2 or (code == 0 and _is_finished(folder))  # the ranks have said why, or that there is nothing to do
     if not over and not told and (folder / "trace.jsonl").is_file():  # else it would be told in the summary

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,24 +118,25 @@ def test_rounds_are_measured_in_one_job(tmp_path):
         assert set(entry["others"]) == ({"gloo" if "empty" in entry["name"] else "torch DDP"} if TORCH else set())
 
 
-def test_numba_is_loaded_without_linear_algebra_and_nothing_else_misses_it():
+def test_cached_kernels_are_loaded_without_what_only_a_compilation_needs(tmp_path):
+    """In a cache of its own: at first nothing is there, then half of it, then all."""
     code = """
 import sys
 import numpy as np
+from psopt.problems.kernels import vector
+from psopt.problems.kernels.lean import cache_first
+a = np.arange(3.0)
+with cache_first():
+    assert vector.squared_norm(a) == 5.0
+    if len(sys.argv) == 3:
+        assert vector.squared_distance(a, a + 1.0) == 3.0
+assert ("numba.np.arraymath" in sys.modules) == (sys.argv[1] == "compiles"), sys.argv
 from numba import njit
-from psopt.problems.kernels.lean import load_numba
-load_numba()
-assert "numba.np.arraymath" in sys.modules
-assert "scipy.linalg" not in sys.modules
-a = np.arange(9.0).reshape(3, 3)
-assert njit(lambda x: np.dot(x, x))(a).tolist() == (a @ a).tolist()
-assert njit(lambda x: np.convolve(x, x))(a[1]).tolist() == np.convolve(a[1], a[1]).tolist()
-import scipy.linalg
-assert scipy.linalg.norm(a) > 0
-load_numba()
-assert sys.modules["scipy.linalg"] is scipy.linalg
+assert njit(lambda x: np.dot(x, x))(a.reshape(1, 3) * np.ones((3, 1))).tolist() == [[0, 3, 6]] * 3
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for words in (["compiles"], ["loads"], ["compiles", "more"], ["loads", "more"]):
+        subprocess.run([sys.executable, "-c", code, *words], env=environment, check=True, timeout=120)
 
 
 def row(name, ours, theirs=1.0, **others):

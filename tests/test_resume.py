@@ -11,6 +11,8 @@ import time
 import mpi_jobs
 import pytest
 
+from psopt import commands, launch
+from psopt.config import load
 from psopt.runs.checkpoint import existing, round_of
 from psopt.runs.folder import load_run
 from psopt.runs.occupancy import occupant
@@ -263,3 +265,17 @@ def test_run_with_resume_begins_goes_on_and_finds_nothing_to_do(config, whole, t
     assert ended.code == 2, ended
     assert "already holds a run of another config" in ended.err
     assert "died" not in ended.err
+
+
+@pytest.mark.parametrize(("status", "code"), [("stopped", 1), ("ok", 0)])
+def test_an_mpiexec_that_says_0_of_a_run_that_did_not_end(status, code, config, whole, tmp_path, monkeypatch):
+    """As it does under Slurm, when its daemons get the same signal as the job."""
+
+    def said_0(*arguments):
+        shutil.copytree(whole, tmp_path / "run")
+        summary = json.loads((whole / "summary.json").read_text())
+        (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary, "status": status}))
+        return 0
+
+    monkeypatch.setattr(launch, "mpiexec", said_0)
+    assert commands.start(3, ["run"], tmp_path / "run", load(config)) == code

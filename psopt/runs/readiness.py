@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import nullcontext
 from time import perf_counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from psopt.config import RunConfig
 from psopt.parts.aggregators import held_dtype
 from psopt.parts.compressors import Cast
 from psopt.parts.updates import Descent
-from psopt.problems.kernels.lean import load_numba
+from psopt.problems.kernels.lean import cache_first
 from psopt.problems.kernels.warm import (
     LINEAR,
     NETWORKS,
@@ -25,7 +26,6 @@ from psopt.problems.kernels.warm import (
 )
 
 SILENT_S = 2.0
-
 
 COMMAND = "psopt.cli"
 """Loaded where psopt is the program that runs, and by nobody else."""
@@ -44,7 +44,9 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
     if tell:
         telling.start()
     try:
-        _compile(config, sparse)
+        # A program of the user's may have threads that load cached code of its own meanwhile.
+        with cache_first() if COMMAND in sys.modules else nullcontext():
+            _compile(config, sparse)
     finally:
         telling.cancel()
     return perf_counter() - start
@@ -53,8 +55,6 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
 def _compile(config: RunConfig, sparse: bool) -> None:
     row, kind, dtype = config.algorithm, config.problem.kind, config.problem.dtype
     if kind in (*NETWORKS, *LINEAR, *NOISY):
-        if COMMAND in sys.modules:  # in a user's own program, or for a problem of the user's, nothing is left out
-            load_numba()
         batches = not row.work.whole or config.data.test is not None
         warm_up(dtype, sparse, curvature=True, kind=kind, batches=batches, local_steps=row.work.local)
     else:

@@ -6,6 +6,7 @@ more ranks than cores, a dead rank or a frozen one neither burn a core nor hang 
 
 import itertools
 import json
+import os
 import socket
 import sys
 import time
@@ -16,8 +17,10 @@ import mpi4py
 import numpy as np
 
 mpi4py.rc.thread_level = "serialized"
+# Open MPI's one-sided transport over libfabric, which psopt has no use for, sleeps for a second whenever it is closed.
+os.environ.setdefault("OMPI_MCA_btl", "^ofi")
 
-from mpi4py import MPI  # noqa: E402  (the thread level must be set first)
+from mpi4py import MPI  # noqa: E402  (what it reads as it is imported must be set first)
 
 from psopt import launch  # noqa: E402
 from psopt.core.messages import HEADER_NBYTES, What  # noqa: E402

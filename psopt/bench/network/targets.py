@@ -122,6 +122,7 @@ class Targets:
     def _least_value(self, experiment: Experiment, config: Mapping[str, Any]) -> float:
         path = self._folder / f"{experiment.key}-f-star.json"
         if not path.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
             plain = parse({**config, "f_star": "none", "stop": {"max_rounds": 1}})
             write_json(path, {"f_star": least_value(plain, F_STAR_SHARE * config["stop"]["gap"])})
         return json.loads(path.read_text())["f_star"]

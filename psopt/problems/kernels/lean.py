@@ -1,23 +1,31 @@
-"""Numba without what psopt's kernels do not need: a quarter of a second of each rank's start."""
+"""Kernels out of Numba's cache without what only a compilation needs: a quarter of a second of each rank's start."""
 
-import importlib
-import importlib.util
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-_LINEAR_ALGEBRA = "scipy.linalg"
+from numba.core import caching
+from numba.core.runtime import rtsys
 
 
-def load_numba() -> None:
-    """Loads Numba's functions of arrays, as its first compilation would, but not SciPy's linear algebra.
+@contextmanager
+def cache_first() -> Iterator[None]:
+    """Within this, Numba looks into its cache before it fills its tables of types and functions.
 
-    Numba imports that to learn whether there is a BLAS, which decides how `np.convolve` and `np.correlate` add up in
-    code that it compiles; products of arrays look for themselves. Where the answer is no they add up by themselves. No
-    kernel of psopt calls either. What has been imported already is left as it is.
+    By itself it fills them first, and imports what they are made of, SciPy's linear algebra among it. What is not in
+    the cache is compiled, upon which Numba fills them in any case. This is for psopt's own kernels: cached code of
+    others may call what only comes with the tables.
     """
-    if _LINEAR_ALGEBRA in sys.modules or importlib.util.find_spec("scipy") is None:
-        return
-    sys.modules[_LINEAR_ALGEBRA] = None  # type: ignore[assignment]  # its import fails, as where there is no SciPy
+    filled_first = caching.Cache.load_overload
+    caching.Cache.load_overload = _load_overload
     try:
-        importlib.import_module("numba.np.arraymath")
+        yield
     finally:
-        del sys.modules[_LINEAR_ALGEBRA]
+        caching.Cache.load_overload = filled_first
+
+
+def _load_overload(self: caching.Cache, sig: Any, target_context: Any) -> Any:
+    """As Numba's own, but for the tables; its run-time, which all compiled code calls, has to be there."""
+    rtsys.initialize(target_context)
+    with self._guard_against_spurious_io_errors():
+        return self._load_overload(sig, target_context)

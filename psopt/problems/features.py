@@ -9,6 +9,7 @@
 ``take(rows, out)``                      rows that `check_rows` let pass, dense, in the first B of ``out``; returns them
 ``block(start, stop, room)``             the rows start <= i < stop, dense, in room's dtype; a view of X where X is so
 ``curvature(v, out)``                    out = X^T X v
+``in_place(dtype)``                        whether ``block`` gives views of X in ``dtype``, of any number of rows
 ``column_sums()``                        X^T 1, shape (d,), float64
 ``margins(theta)``                       X theta, shape (n,), float64
 ``gram(weights)``                        X^T diag(weights) X, shape (d, d), float64
@@ -63,10 +64,13 @@ class DenseFeatures:
         return out[: len(rows)]
 
     def block(self, start: int, stop: int, room: np.ndarray) -> np.ndarray:
-        if self.X.dtype == room.dtype:
+        if self.in_place(room.dtype):
             return self.X[start:stop]
         np.copyto(room[: stop - start], self.X[start:stop])
         return room[: stop - start]
+
+    def in_place(self, dtype: np.dtype) -> bool:
+        return self.X.dtype == dtype
 
     def column_sums(self) -> np.ndarray:
         return self.X.sum(axis=0, dtype=np.float64)
@@ -143,6 +147,9 @@ class SparseFeatures:
 
     def block(self, start: int, stop: int, room: np.ndarray) -> np.ndarray:
         return self.take(np.arange(start, stop), room)
+
+    def in_place(self, dtype: np.dtype) -> bool:
+        return False
 
     def column_sums(self) -> np.ndarray:
         weights = self.data.astype(np.float64) if self.data.size else None

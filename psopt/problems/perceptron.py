@@ -23,7 +23,7 @@ from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
 from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
-from psopt.problems.kernels.network import network_pass
+from psopt.problems.kernels.network import network_blocks
 from psopt.problems.kernels.products import SKINNY, rows_by_columns, rows_by_rows, weighted_sums
 from psopt.problems.kernels.softmax import settle_softmax
 from psopt.problems.kernels.steps import Rule, Walk
@@ -151,8 +151,11 @@ class Network:
         """The summed losses and the right predictions of all rows; the gradient times ``weight`` into ``out``."""
         room = self._room(theta)
         loss, right = 0.0, 0
-        for start in range(0, len(labels), self._block_rows):
-            stop = min(start + self._block_rows, len(labels))
+        at_once = self._block_rows
+        if self._narrow and features.in_place(theta.dtype):
+            at_once = len(labels)  # the kernel makes the same blocks by itself
+        for start in range(0, len(labels), at_once):
+            stop = min(start + at_once, len(labels))
             X = features.block(start, stop, room.panel)
             part, hits = self._block(theta, X, labels[start:stop], weight, room, out, start == 0)
             loss += part
@@ -169,11 +172,11 @@ class Network:
         out: np.ndarray | None,
         fresh: bool,
     ) -> tuple[float, int]:
-        """One block's losses and right predictions; its gradient over ``out`` if ``fresh``, otherwise added to it."""
+        """A block's losses and right predictions; its gradient over ``out`` if ``fresh``, otherwise added to it."""
         if self._narrow or len(X) <= SKINNY:
             nowhere = room.no_bias[:0] if out is None else out
-            sizes = (self._activation, self._widths, self._bias)
-            return network_pass(*sizes, theta, X, labels, weight, room.up, room.down, room.unused, nowhere, fresh)
+            sizes, scratch = (self._activation, self._widths, self._bias), (room.up, room.down, room.unused)
+            return network_blocks(*sizes, theta, X, labels, weight, self._block_rows, *scratch, nowhere, fresh)
         with np.errstate(over="ignore", invalid="ignore"):  # a NaN that comes out says it all
             return self._with_blas(theta, X, labels, weight, room, out, fresh)
 

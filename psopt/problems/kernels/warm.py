@@ -189,7 +189,7 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
         rows.take_dense(np.ones((1, 1), dtype), chosen, panel)
     theta, out, scratch = np.zeros(4, real), np.zeros(4, real), np.zeros((4, 2), real)
     widths, up, down, unused = np.ones(3, np.int64), scratch[0], scratch[1], scratch[2]
-    network.network_pass(layers.RELU, widths, True, theta, panel, chosen, 1.0, up, down, unused, out, True)
+    network.network_blocks(layers.RELU, widths, True, theta, panel, chosen, 1.0, 1, up, down, unused, out, True)
     z, b = np.zeros((1, 1), real), np.zeros(1, real)
     products.rows_by_rows(panel, panel, z)
     products.weighted_sums(z, panel, z.copy(), True)

@@ -182,6 +182,22 @@ def test_the_pass_uncompiled_says_the_same():
         np.testing.assert_allclose(out, gradient, atol=1e-13)
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain"])
+def test_blocks_of_rows_are_the_passes_one_after_the_other(compiled):
+    rng = np.random.default_rng(4)
+    widths, blocks = np.array([4, 3]), network.network_blocks
+    theta, X, labels = rng.standard_normal(15), rng.standard_normal((7, 4)), rng.integers(0, 3, 7)
+    scratch, each, out = (np.empty(9), np.empty(0), np.empty(3)), np.empty(15), np.full(15, np.nan)
+    loss = right = 0
+    for start in (0, 3, 6):
+        rows_of = X[start : start + 3], labels[start : start + 3]
+        part, hits = network.network_pass(0, widths, True, theta, *rows_of, 0.5, *scratch, each, start == 0)
+        loss, right = loss + part, right + hits
+    got = (blocks if compiled else blocks.py_func)(0, widths, True, theta, X, labels, 0.5, 3, *scratch, out, True)
+    assert got == (loss, right)
+    assert out.tobytes() == each.tobytes()
+
+
 def test_rows_are_taken_and_checked():
     X = np.arange(12.0).reshape(4, 3)
     for take in (rows.take_dense, rows.take_dense.py_func):

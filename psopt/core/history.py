@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from psopt.problems.kernels.vector import squared_distance
+from psopt.problems import kernels
 
 
 class History:
@@ -47,7 +47,7 @@ class Anchors:
 
     def drifts(self, theta: np.ndarray) -> list[float]:
         """||anchor_m - theta||^2 for every m, shape (M,)."""
-        by_round = {at: squared_distance(iterate, theta) for at, iterate in self._iterates.items()}
+        by_round = {at: kernels.vector.squared_distance(iterate, theta) for at, iterate in self._iterates.items()}
         return [by_round[at] for at in self._round]
 
     def __len__(self) -> int:

@@ -18,8 +18,7 @@ from psopt.core.room import NO_ROOM, Room
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.plans import Rounds
-from psopt.problems.kernels.rounding import narrow
-from psopt.problems.kernels.vector import squared_norm
+from psopt.problems import kernels
 from psopt.problems.tensors import first_not_finite
 
 
@@ -197,7 +196,7 @@ class Server:
         """theta as it crosses."""
         if self._rounded is None:
             return self.theta
-        narrow(self.theta, self._rounded)
+        kernels.rounding.narrow(self.theta, self._rounded)
         return self._rounded
 
     def _changes(self, k: int) -> np.ndarray:
@@ -279,7 +278,7 @@ class Server:
 
     def aggregate_norm(self) -> float:
         """||aggregate||, what the last step was taken along; stale parts included."""
-        return math.sqrt(squared_norm(self._model.aggregate()))
+        return math.sqrt(kernels.vector.squared_norm(self._model.aggregate()))
 
     def stale(self, m: int) -> np.ndarray:
         """What worker m last said, shape (dim,); equal to the worker's mirror."""

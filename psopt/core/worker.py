@@ -19,8 +19,8 @@ from psopt.core.state import Tree, restored
 from psopt.errors import IncompatibleParts, NotFinite, ProtocolError
 from psopt.parts import formulas
 from psopt.parts.work import Setting
+from psopt.problems import kernels
 from psopt.problems.base import Problem
-from psopt.problems.kernels.vector import all_finite
 from psopt.problems.tensors import first_not_finite, sizes_of, tensors_of
 
 
@@ -184,7 +184,7 @@ class Worker:
         self.round, self.theta, self.left = k, theta, math.nan
         contribution = self.contribution
         self._gradients = self._work.contribute(self._work_state, theta, message, contribution)
-        if not all_finite(contribution):
+        if not kernels.vector.all_finite(contribution):
             self._diverged(contribution)
         uploads = self._trigger.decide(self._trigger_state, self)
         self._trigger.commit(self._trigger_state, self, uploads)
@@ -205,7 +205,7 @@ class Worker:
                 "that keeps its moments, because it asks for the round from another iterate: set `moments: reset`"
             )
         self._gradients += self._work.replay(self._work_state, theta, out)
-        if not all_finite(out):
+        if not kernels.vector.all_finite(out):
             self._diverged(out)
 
     def compare(self, left: float, right: float) -> bool:

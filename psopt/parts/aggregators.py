@@ -10,8 +10,7 @@ import numpy as np
 from psopt.parts.codecs import Codec
 from psopt.parts.mapped import check_folder
 from psopt.parts.rows import Rows
-from psopt.problems.kernels import topk
-from psopt.problems.kernels.vector import sum_rows, weigh_rows
+from psopt.problems import kernels
 
 
 class Aggregator(Protocol):
@@ -91,11 +90,11 @@ class _Dense:
 
     def add_up(self, out: np.ndarray) -> None:
         """out <- the sum of all rows, in worker order."""
-        sum_rows(self.place.block, self.place.first, out)
+        kernels.vector.sum_rows(self.place.block, self.place.first, out)
 
     def weigh(self, chosen: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
         """out <- the sum of the chosen rows, each times its share, in worker order."""
-        weigh_rows(self.place.block, self.place.first, chosen, shares.astype(out.dtype), out)
+        kernels.vector.weigh_rows(self.place.block, self.place.first, chosen, shares.astype(out.dtype), out)
 
 
 class _Sparse:
@@ -108,7 +107,7 @@ class _Sparse:
     __slots__ = ("_codec", "_dim", "_dtype", "_messages", "_nothing", "_written")
 
     def __init__(self, workers: int, dim: int, dtype: np.dtype, codec: Codec) -> None:
-        self._nothing = np.empty(0, topk.index_dtype(dim)), np.empty(0, dtype)
+        self._nothing = np.empty(0, kernels.topk.index_dtype(dim)), np.empty(0, dtype)
         self._messages = [self._nothing] * workers
         self._written: list[np.ndarray] = []  # the indices that ``out`` holds more than zeros at
         self._dim, self._dtype, self._codec = dim, dtype, codec
@@ -119,7 +118,7 @@ class _Sparse:
 
     def row(self, m: int) -> np.ndarray:
         row = np.zeros(self._dim, self._dtype)
-        topk.add_at(*self._messages[m], row)
+        kernels.topk.add_at(*self._messages[m], row)
         return row
 
     def clear(self, m: int) -> None:
@@ -134,9 +133,9 @@ class _Sparse:
 
     def _put(self, messages: Sequence[tuple[np.ndarray, np.ndarray]], out: np.ndarray) -> None:
         for indices in self._written:
-            topk.clear_at(indices, out)
+            kernels.topk.clear_at(indices, out)
         for indices, values in messages:
-            topk.add_at(indices, values, out)
+            kernels.topk.add_at(indices, values, out)
         self._written = [indices for indices, _ in messages]
 
 
@@ -167,7 +166,7 @@ def _held_nbytes(
     total = dim * dtype.itemsize
     if not _holds_messages(fill, codec):
         return total + (workers * dim * held_dtype(codec, dtype).itemsize if mapped_in is None else 0)
-    entry = topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
+    entry = kernels.topk.index_dtype(sum(sizes)).itemsize + dtype.itemsize
     return total + workers * codec.compressor.entries(sizes) * entry
 
 
@@ -177,7 +176,7 @@ def row_of(tree: Any, load: Callable[[Any], Any], m: int, dim: int, dtype: np.dt
     if "rows" in held:
         return load(held["rows"][m])
     row = np.zeros(dim, dtype)
-    topk.add_at(*load(held["_messages"][m]), row)
+    kernels.topk.add_at(*load(held["_messages"][m]), row)
     return row
 
 

@@ -20,8 +20,7 @@ from psopt.parts.sparse_payload import (
     read_packed,
     read_plain,
 )
-from psopt.problems.kernels import topk
-from psopt.problems.kernels.rounding import narrow
+from psopt.problems import kernels
 
 FRACTION = 0.01
 
@@ -128,12 +127,12 @@ class Cast:
         return _CastState(sum(sizes), np.dtype(self.values), self.payload_dtype(dtype))
 
     def compress(self, state: "_CastState", x: np.ndarray) -> np.ndarray:
-        narrow(x, state.values)
+        kernels.rounding.narrow(x, state.values)
         return state.payload
 
     def feed_back(self, state: "_CastState", residual: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
         residual += residual.dtype.type(scale) * x
-        narrow(residual, state.values)
+        kernels.rounding.narrow(residual, state.values)
         residual -= state.values
         return state.payload
 
@@ -212,10 +211,10 @@ class _Sparse:
         return indices, values.astype(dtype) if values.dtype.itemsize == 2 else values
 
     def decompress(self, payload: np.ndarray, out: np.ndarray) -> None:
-        topk.write_at(*self.read(payload, out.size, out.dtype), out)
+        kernels.topk.write_at(*self.read(payload, out.size, out.dtype), out)
 
     def add(self, payload: np.ndarray, out: np.ndarray) -> None:
-        topk.add_at(*self.read(payload, out.size, out.dtype), out)
+        kernels.topk.add_at(*self.read(payload, out.size, out.dtype), out)
 
 
 class _TopKState:
@@ -230,7 +229,7 @@ class _TopKState:
         self.offsets = np.concatenate([[0], np.cumsum(groups)]).astype(np.int64)
         self.counts = np.array(counts, dtype=np.int64)
         self.hints = np.zeros((len(groups), 2))
-        self.room = topk.scratch(self.offsets, self.counts, dtype)
+        self.room = kernels.topk.scratch(self.offsets, self.counts, dtype)
         self.buffer = part.buffer(sum(counts), sum(groups), dtype)
         # A shorter dtype is filled by way of `chosen`, which is rounded with care.
         values = self.buffer.values
@@ -272,22 +271,22 @@ class TopK(_Sparse):
 
     def compress(self, state: _TopKState, x: np.ndarray) -> np.ndarray:
         buffer = state.buffer
-        topk.select(x, state.offsets, state.counts, state.hints, state.room, buffer.indices, state.chosen)
+        kernels.topk.select(x, state.offsets, state.counts, state.hints, state.room, buffer.indices, state.chosen)
         self._round(state)
         return buffer.payload()
 
     def feed_back(self, state: _TopKState, residual: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
         buffer, chosen = state.buffer, state.chosen
         operands = (state.offsets, state.counts, state.hints, state.room)
-        topk.feed_back(residual, x, scale, *operands, buffer.indices, chosen)
+        kernels.topk.feed_back(residual, x, scale, *operands, buffer.indices, chosen)
         if chosen is not buffer.values:
             self._round(state)
-            topk.retain(residual, buffer.indices, chosen, buffer.values.astype(residual.dtype))
+            kernels.topk.retain(residual, buffer.indices, chosen, buffer.values.astype(residual.dtype))
         return buffer.payload()
 
     def _round(self, state: _TopKState) -> None:
         if state.chosen is not state.buffer.values:
-            narrow(state.chosen, state.buffer.values)
+            kernels.rounding.narrow(state.chosen, state.buffer.values)
 
 
 class _RandomKState:
@@ -339,7 +338,7 @@ class RandomK(_Sparse):
         k = buffer.indices.size
         buffer.indices[:] = np.sort(state.rng.choice(x.size, k, replace=False, shuffle=False))
         chosen = x[buffer.indices]
-        narrow(chosen * x.dtype.type(x.size / k) if self.unbiased else chosen, buffer.values)
+        kernels.rounding.narrow(chosen * x.dtype.type(x.size / k) if self.unbiased else chosen, buffer.values)
         return buffer.payload()
 
     def feed_back(self, state: _RandomKState, residual: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
@@ -347,5 +346,5 @@ class RandomK(_Sparse):
         payload = self.compress(state, residual)
         buffer = state.buffer
         said = buffer.values.astype(residual.dtype)
-        topk.retain(residual, buffer.indices, residual[buffer.indices], said)
+        kernels.topk.retain(residual, buffer.indices, residual[buffer.indices], said)
         return payload

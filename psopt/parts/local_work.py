@@ -9,7 +9,7 @@ thousand steps at a time.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
@@ -17,8 +17,11 @@ from annotated_types import Ge, Gt, Lt
 from psopt.parts.batches import AHEAD, Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.work import Setting
+from psopt.problems import kernels
 from psopt.problems.base import Problem
-from psopt.problems.kernels.steps import ADAMW, DESCENT, MOMENTUM, Rule, Walk, move, rule
+
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule, Walk
 
 MOST_ROWS = 1 << 16
 """Rows drawn at once: beyond that a round is several calls, so that a long one takes no more memory."""
@@ -31,7 +34,7 @@ class _Steps:
     __slots__ = ("ahead", "batches", "begin", "local_steps", "room", "rule", "setting", "size", "theta")
 
     def __init__(
-        self, problem: Problem, rng: np.random.Generator, setting: Setting, size: int, replace: bool, made: Rule
+        self, problem: Problem, rng: np.random.Generator, setting: Setting, size: int, replace: bool, made: "Rule"
     ) -> None:
         self.batches = Batches(problem, rng, size, replace)
         self.setting, self.size, self.rule = setting, size, made
@@ -59,7 +62,7 @@ class _Steps:
         at_once = max(1, MOST_ROWS // self.size)
         for start in range(t_start, t_start + count, at_once):
             steps = min(at_once, t_start + count - start)
-            self._step(Walk(*batches.draw_many(steps), self._sizes(start, steps)))
+            self._step(kernels.steps.Walk(*batches.draw_many(steps), self._sizes(start, steps)))
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(theta, self.theta, out=out)
         return count
@@ -73,7 +76,7 @@ class _Steps:
             self.ahead = first, sizes
         return sizes[start - first : start - first + steps]
 
-    def _step(self, walk: Walk) -> None:
+    def _step(self, walk: "Walk") -> None:
         scale = 1.0 / self.setting.weight
         if self.local_steps is not None:
             self.local_steps(self.rule, self.theta, walk, scale)
@@ -83,7 +86,7 @@ class _Steps:
             gradient_of(self.theta, walk.rows[start:stop], gradient)
             with np.errstate(over="ignore", invalid="ignore"):
                 np.multiply(gradient, gradient.dtype.type(scale), out=gradient)
-            move(*self.rule, self.theta, gradient, step_size)
+            kernels.steps.move(*self.rule, self.theta, gradient, step_size)
 
     def forget(self) -> None:
         """Puts the rule back to its start."""
@@ -108,7 +111,7 @@ class _Local:
         return self.moments == "reset"
 
     def init(self, problem: Problem, rng: np.random.Generator, setting: Setting) -> _Steps:
-        made = rule(*self._rule(), problem.dim, problem.dtype)
+        made = kernels.steps.rule(*self._rule(), problem.dim, problem.dtype)
         return _Steps(problem, rng, setting, self.batch, self.draw == "replace", made)
 
     def contribute(self, state: _Steps, theta: np.ndarray, entry: PlanEntry, out: np.ndarray) -> int:
@@ -143,7 +146,7 @@ class LocalSGD(_Local):
     draw: Literal["epoch", "replace"] = "epoch"
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return DESCENT, ()
+        return kernels.steps.DESCENT, ()
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class LocalMomentum(_Local):
     moments: Literal["keep", "reset"] = "keep"
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return MOMENTUM, (self.momentum, float(self.nesterov))
+        return kernels.steps.MOMENTUM, (self.momentum, float(self.nesterov))
 
 
 @dataclass(frozen=True)
@@ -205,4 +208,4 @@ class LocalAdamW(_Local):
     moments: Literal["keep", "reset"] = "keep"
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay)
+        return kernels.steps.ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay)

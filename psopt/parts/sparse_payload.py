@@ -9,9 +9,9 @@ entries an index takes 8.1 bits instead of 32.
 import numpy as np
 
 from psopt.errors import ProtocolError
-from psopt.problems.kernels import gaps, topk
+from psopt.problems import kernels
 
-WORD = gaps.WORD_NBYTES
+WORD = np.dtype(np.uint64).itemsize
 LARGEST_PARAMETER = 62
 _PARAMETER_SHIFT = 56
 
@@ -44,24 +44,24 @@ class PackedBuffer:
     def __init__(self, k: int, dim: int, values: np.dtype) -> None:
         self._bytes, self._dim = np.zeros(packed_nbytes(k, dim, values), np.uint8), dim
         end = WORD + k * values.itemsize
-        self.indices, self.values = np.zeros(k, topk.index_dtype(dim)), self._bytes[WORD:end].view(values)
+        self.indices, self.values = np.zeros(k, kernels.topk.index_dtype(dim)), self._bytes[WORD:end].view(values)
         self._head, self._words = self._bytes[:WORD].view(np.uint64), self._bytes[_whole(end) :].view(np.uint64)
 
     def payload(self) -> np.ndarray:
         """What was filled in, as bytes: valid until the next call."""
-        used, parameter = gaps.pack(self.indices, self._dim, self._words)
+        used, parameter = kernels.gaps.pack(self.indices, self._dim, self._words)
         self._head[0] = self.indices.size | parameter << _PARAMETER_SHIFT
         return self._bytes[: _whole(WORD + self.values.nbytes) + WORD * used]
 
 
 def plain_nbytes(k: int, dim: int, values: np.dtype) -> int:
     """Bytes of k entries of a vector of ``dim``."""
-    return k * (topk.index_dtype(dim).itemsize + values.itemsize)
+    return k * (kernels.topk.index_dtype(dim).itemsize + values.itemsize)
 
 
 def packed_nbytes(k: int, dim: int, values: np.dtype) -> int:
     """The most bytes that they take packed."""
-    return _whole(WORD + k * values.itemsize) + WORD * gaps.most_words(k, dim)
+    return _whole(WORD + k * values.itemsize) + WORD * kernels.gaps.most_words(k, dim)
 
 
 def read_plain(payload: np.ndarray, dim: int, values: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ def read_plain(payload: np.ndarray, dim: int, values: np.dtype) -> tuple[np.ndar
     vector.
     """
     indices, numbers = _plain(payload, dim, values)
-    topk.check_indices(indices, dim)
+    kernels.topk.check_indices(indices, dim)
     return indices, numbers
 
 
@@ -88,14 +88,14 @@ def read_packed(payload: np.ndarray, dim: int, values: np.dtype) -> tuple[np.nda
     end = WORD + k * values.itemsize
     if k > dim or _whole(end) > size or parameter > LARGEST_PARAMETER:
         raise ProtocolError(f"a packed sparse payload of {size} bytes announces {k} entries, parameter {parameter}")
-    indices = np.empty(k, topk.index_dtype(dim))
-    gaps.unpack(payload[_whole(end) :].view(np.uint64), parameter, dim, indices)
+    indices = np.empty(k, kernels.topk.index_dtype(dim))
+    kernels.gaps.unpack(payload[_whole(end) :].view(np.uint64), parameter, dim, indices)
     return indices, payload[WORD:end].view(values)
 
 
 def _plain(payload: np.ndarray, dim: int, values: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The two halves as views."""
-    indices = topk.index_dtype(dim)
+    indices = kernels.topk.index_dtype(dim)
     k, rest = divmod(payload.size, indices.itemsize + values.itemsize)
     if rest:
         raise ProtocolError(f"a sparse payload of {payload.size} bytes is no whole number of entries")

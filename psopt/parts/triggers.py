@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from psopt.parts.thresholds import Power, Threshold, Window
-from psopt.problems.kernels.vector import squared_distance
+from psopt.problems import kernels
 
 
 class WorkerView(Protocol):
@@ -99,7 +99,7 @@ class Innovation:
         return None
 
     def decide(self, state: None, view: WorkerView) -> bool:
-        return view.compare(squared_distance(view.contribution, view.mirror), view.limit)
+        return view.compare(kernels.vector.squared_distance(view.contribution, view.mirror), view.limit)
 
     def commit(self, state: None, view: WorkerView, uploaded: bool) -> None:
         return None
@@ -153,7 +153,7 @@ class SameSample:
         if math.isinf(view.limit):
             return view.limit < 0
         view.replay(state.anchor, state.old)
-        return view.compare(squared_distance(view.contribution, state.old), view.limit)
+        return view.compare(kernels.vector.squared_distance(view.contribution, state.old), view.limit)
 
     def commit(self, state: _Anchored, view: WorkerView, uploaded: bool) -> None:
         if uploaded:
@@ -212,7 +212,7 @@ class Snapshot:
 
     def decide(self, state: _Snapshot, view: WorkerView) -> bool:
         self._measure(state, view)
-        return view.compare(squared_distance(state.drift, state.said), view.limit)
+        return view.compare(kernels.vector.squared_distance(state.drift, state.said), view.limit)
 
     def commit(self, state: _Snapshot, view: WorkerView, uploaded: bool) -> None:
         if uploaded:
@@ -268,8 +268,8 @@ class Relative:
     def decide(self, state: _Previous, view: WorkerView) -> bool:
         if math.isinf(view.limit):
             return view.limit < 0
-        behind = squared_distance(view.contribution, view.mirror)
-        return view.compare(behind, self.zeta * squared_distance(view.contribution, state.contribution))
+        behind = kernels.vector.squared_distance(view.contribution, view.mirror)
+        return view.compare(behind, self.zeta * kernels.vector.squared_distance(view.contribution, state.contribution))
 
     def commit(self, state: _Previous, view: WorkerView, uploaded: bool) -> None:
         state.contribution[:] = view.contribution

@@ -5,13 +5,16 @@ the aggregate a mean pseudo-gradient, so that ``rate`` is the server's, or outer
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from psopt.parts.rows import Rows
-from psopt.problems.kernels.steps import ADAMW, MOMENTUM, Rule, descend, descend_along_rows, move, rule
+from psopt.problems import kernels
+
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule
 
 
 class ServerUpdate(Protocol):
@@ -42,12 +45,12 @@ class Descent:
         return None
 
     def step(self, state: None, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return descend(theta, aggregate, self.rate * step_size)
+        return kernels.steps.descend(theta, aggregate, self.rate * step_size)
 
     def step_along_rows(
         self, state: None, theta: np.ndarray, rows: Rows, aggregate: np.ndarray, step_size: float
     ) -> float:
-        return descend_along_rows(theta, rows.block, rows.first, aggregate, self.rate * step_size)
+        return kernels.steps.descend_along_rows(theta, rows.block, rows.first, aggregate, self.rate * step_size)
 
 
 class _ByRule:
@@ -55,11 +58,11 @@ class _ByRule:
 
     rate: float
 
-    def init(self, dim: int, dtype: np.dtype) -> Rule:
-        return rule(*self._rule(), dim, dtype)
+    def init(self, dim: int, dtype: np.dtype) -> "Rule":
+        return kernels.steps.rule(*self._rule(), dim, dtype)
 
-    def step(self, state: Rule, theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
-        return move(*state, theta, aggregate, self.rate * step_size)
+    def step(self, state: "Rule", theta: np.ndarray, aggregate: np.ndarray, step_size: float) -> float:
+        return kernels.steps.move(*state, theta, aggregate, self.rate * step_size)
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
         raise NotImplementedError
@@ -81,7 +84,7 @@ class Momentum(_ByRule):
     rate: Annotated[float, Gt(0)] = 1.0
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return MOMENTUM, (self.momentum, 0.0)
+        return kernels.steps.MOMENTUM, (self.momentum, 0.0)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Nesterov(_ByRule):
     rate: Annotated[float, Gt(0)] = 1.0
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return MOMENTUM, (self.momentum, 1.0)
+        return kernels.steps.MOMENTUM, (self.momentum, 1.0)
 
 
 @dataclass(frozen=True)
@@ -128,4 +131,4 @@ class AdamW(_ByRule):
     rate: Annotated[float, Gt(0)] = 1.0
 
     def _rule(self) -> tuple[int, tuple[float, ...]]:
-        return ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay)
+        return kernels.steps.ADAMW, (self.beta1, self.beta2, self.epsilon, self.weight_decay)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.problems import kernels
 from psopt.problems.base import Problem
-from psopt.problems.kernels.steps import DESCENT, Walk, rule
 
 _SOME = 10  # samples asked of a problem that has no end of them
 
@@ -106,12 +106,12 @@ def _check_batch(problem: Any, name: str, theta: np.ndarray, gradient: np.ndarra
 def _check_local_steps(problem: Any, name: str, theta: np.ndarray) -> None:
     """Two steps of descent, small enough for any problem, against the gradients of their batches."""
     first, second = np.array([0]), np.array([problem.samples - 1, 0])
-    walk = Walk(np.concatenate([first, second]), np.array([0, 1, 3]), np.array([1e-3, 1e-3]))
+    walk = kernels.steps.Walk(np.concatenate([first, second]), np.array([0, 1, 3]), np.array([1e-3, 1e-3]))
     expected, got, gradient = theta.copy(), theta.copy(), np.empty_like(theta)
     for rows in (first, second):
         problem.batch_value_and_gradient(expected, rows, gradient)
         expected -= theta.dtype.type(1e-3) * gradient
-    problem.local_steps(rule(DESCENT, (), problem.dim, theta.dtype), got, walk, 1.0)
+    problem.local_steps(kernels.steps.rule(kernels.steps.DESCENT, (), problem.dim, theta.dtype), got, walk, 1.0)
     apart = float(np.linalg.norm((got - expected).astype(np.float64)))
     if not apart <= 1e4 * float(np.finfo(theta.dtype).eps) * float(np.linalg.norm(expected)):
         raise ConfigError(

@@ -20,7 +20,7 @@ from psopt.parts.codecs import Overwrite
 from psopt.parts.rows import Rows
 from psopt.parts.schedules import Constant
 from psopt.parts.selections import BySmoothness, Cyclic, SmoothnessDrift
-from psopt.parts.starts import Ones, Zero
+from psopt.parts.starts import Gradient, Ones, Zero
 from psopt.parts.triggers import Innovation
 from psopt.parts.updates import Descent
 from psopt.problems.base import Share
@@ -280,7 +280,8 @@ def test_a_contribution_that_is_not_finite_names_worker_and_round(poison):
     problems = own_problems("squares", tables(3))
     problems[1] = Cliff(tables(3)[1], Share(1, 3, 0))
     problems[1].poison = poison
-    course = go(joined(Algorithm(step_size=Constant(1e-4)), problems), 2)
+    lazy = Algorithm(step_size=Constant(1e-4), start=Gradient(), trigger=Innovation(xi=0.0))
+    course = go(joined(lazy, problems), 2)
     mirror = course.workers[1].mirror.copy()
     told = r"round 3: the gradient of worker 1 is not finite in tensor `theta`: is the step size"
     with pytest.raises(NotFinite, match=told):

@@ -15,6 +15,7 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core.frames import Frame, frame_of
 from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
+from psopt.core.model import goes_with
 from psopt.core.state import Tree, restored
 from psopt.errors import IncompatibleParts, NotFinite, ProtocolError
 from psopt.parts import formulas
@@ -80,6 +81,15 @@ class Aside:
     score: Callable[[np.ndarray], tuple[float, int, int]] | None = None
 
 
+def one_vector(algorithm: Algorithm) -> bool:
+    """Whether contribution and mirror may be one vector: every contribution is said as it is, and nobody compares it
+    with what was said before. A vector less to go through the caches in every round.
+    """
+    trigger, codec = algorithm.trigger, algorithm.codec
+    as_it_is = goes_with(codec, "verbatim", "commit") and codec.verbatim and not codec.scaled
+    return as_it_is and not (trigger.lazy or trigger.looks_back)
+
+
 class Worker:
     """Worker m's half of the protocol; to its trigger, a `WorkerView`.
 
@@ -101,7 +111,8 @@ class Worker:
     Attributes
     ----------
     frames : tuple of Frame
-        Hold contribution and mirror: a payload that is one of their arrays can leave from there.
+        Hold contribution and mirror, or the one vector that is both: a payload that is one of their arrays can leave
+        from there.
     """
 
     SAVED = ("_codec_state", "_trigger_state", "_work_state", "problem_state", "round")
@@ -126,8 +137,9 @@ class Worker:
         self.round = 0
         self.limit = math.inf
         self.theta = np.empty(0, dtype=dtype)
-        self.frames: tuple[Frame, ...] = tuple(frame_of(dim, np.dtype(dtype)) for _ in range(2))
-        self.contribution, self.mirror = (frame.array for frame in self.frames)
+        count = 1 if one_vector(algorithm) else 2
+        self.frames: tuple[Frame, ...] = tuple(frame_of(dim, np.dtype(dtype)) for _ in range(count))
+        self.contribution, self.mirror = self.frames[0].array, self.frames[-1].array
         self.mirror.fill(algorithm.start.fill)
         self.left = math.nan
         self._gradients = 0

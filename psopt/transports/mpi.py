@@ -136,11 +136,10 @@ class Fan:
         self._sends = sends
 
     def Start(self) -> None:
-        for send in self._sends:
-            send.Start()
+        MPI.Prequest.Startall(self._sends)
 
     def Test(self) -> bool:
-        return all(send.Test() for send in self._sends)
+        return MPI.Request.Testall(self._sends)
 
     def Free(self) -> None:
         for send in self._sends:

@@ -1,6 +1,6 @@
 """The server's end of the MPI transport, on rank 0.
 
-Receives are posted before anything is sent and completed in whatever order answers come. A message for everyone goes by
+Receives stand, start when the question has left, and are completed in whatever order answers come. A message for everyone goes by
 a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a standing send to
 each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets nothing.
 """
@@ -164,7 +164,7 @@ class ServerEnd:
             receives, slots = self._standing, self._slots
         else:
             receives, slots = [self._standing[m] for m in asked], [self._slots[m] for m in asked]
-        self._collect(message, asked, receives, slots, receive)
+        self._collect(message, asked, receives, slots, receive, self.ledger.note)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
         room = value_nbytes(message.what, self._dim)
@@ -282,7 +282,7 @@ class ServerEnd:
                 answer = answer._replace(vector=answer.vector.copy())
             answers[answer.worker] = answer
 
-        self._collect(question, None, into.receives, into.slots, keep)
+        self._collect(question, None, into.receives, into.slots, keep, self.ledger.up)
         return answers
 
     def _collect(
@@ -292,19 +292,20 @@ class ServerEnd:
         receives: list[Any],
         slots: list[Frame],
         receive: Callable[[Any], None],
+        count: Callable[[Any], None],
     ) -> None:
-        """Posts the receives, sends the question, if any, and hands over answers as they arrive, until all are in."""
-        patience = Patience(self._timeouts.round_s)
-        MPI.Prequest.Startall(receives)
-        sending = []
-        if question is not None:
-            sending = self._send(question, asked)
-            self.ledger.down(question, asked)  # after the send: the workers are at it meanwhile
+        """Sends the question, if any, posts the receives, and hands over answers as they arrive, until all are in."""
         clock = time.perf_counter
-        handled_s = clock() - patience.began
-        if patience.began > self._next_look:
+        start, sending = clock(), []
+        if question is not None:
+            sending = self._send(question, asked)  # before all else: the workers are at it meanwhile
+            self.ledger.down(question, asked)
+        MPI.Prequest.Startall(receives)
+        patience = Patience(self._timeouts.round_s)
+        handled_s = patience.began - start
+        if start > self._next_look:
             self._keep_alive_idle()
-        testsome, count, home = MPI.Request.Testsome, self.ledger.up, self._home
+        testsome, home = MPI.Request.Testsome, self._home
         worked_s = [0.0] * self._ranks
         looks = taken_nbytes = 0
         missing = len(receives)
@@ -338,7 +339,7 @@ class ServerEnd:
         for request in sending:
             if not request.Test():
                 self._complete(request)
-        self.waited_s += clock() - patience.began
+        self.waited_s += clock() - start
         self.handled_s += handled_s
         self.computed_s += max(worked_s)
 

@@ -129,7 +129,7 @@ class WorkerEnd:
     def _serve(self) -> None:
         for worker in self._workers.values():
             self._at_work = worker.m
-            self._send(worker.hello(), Kind.HELLO)
+            self._outboxes[worker.m].send(worker.hello(), Kind.HELLO)
         self._at_work = -1
         for receive in self._receives.values():
             receive.Start()
@@ -166,10 +166,13 @@ class WorkerEnd:
             receive.Free()
 
     def _answer(self, asked: Any, call: Callable[[Worker, Any], Message], message: Message, question: Kind) -> None:
-        workers, send = self._workers, self._send
+        workers, outboxes = self._workers, self._outboxes
         for m in asked:
             self._at_work = m
-            send(call(workers[m], message), question)
+            outbox = outboxes[m]
+            if not outbox.empty():  # before the work: a contribution may be made where the last one leaves from
+                self._complete(outbox)
+            outbox.send(call(workers[m], message), question)
         self._at_work = -1
 
     def _next(self) -> int:
@@ -196,13 +199,6 @@ class WorkerEnd:
             f"rank {self._link.rank} on {self._link.host} had no word from the server for "
             f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
         )
-
-    def _send(self, message: Message, question: Kind) -> None:
-        """Posts one worker's answer from that worker's own buffer, which the previous answer must have left."""
-        outbox = self._outboxes[message.worker]
-        if not outbox.empty():
-            self._complete(outbox)
-        outbox.send(message, question)
 
     def _pass_on(self) -> None:
         """Tells the server, once, when this rank was asked to end."""
@@ -259,9 +255,11 @@ class _Outbox:
         else:
             frame = self._roomy(message)
         chosen = frame, frame.write(message), tag
-        if chosen != self._chosen:
-            self._choose(chosen)
-        self._start()
+        send = self._sends.get(chosen)
+        if send is None:
+            send = self._made(chosen)
+        self.empty = send.Test
+        send.Start()
 
     def _roomy(self, message: Message) -> Frame:
         """The frame of its own, large enough for the message."""
@@ -271,21 +269,16 @@ class _Outbox:
             self._frame = Frame(np.empty(check_size(size), dtype=np.uint8))
         return self._frame
 
-    def _choose(self, chosen: tuple[Frame, int, int]) -> None:
-        """The standing send of this frame, length and tag is the next to start."""
-        send = self._sends.get(chosen)
-        if send is None:
-            if len(self._sends) == MOST_SENDS:
-                self.free()
-            frame, size, tag = chosen
-            send = self._comm.Send_init([frame.buffer[:size], MPI.BYTE], SERVER, tag)
-            self._sends[chosen] = send
-        self._chosen = chosen
-        self._start, self.empty = send.Start, send.Test
+    def _made(self, chosen: tuple[Frame, int, int]) -> Any:
+        """A standing send of this frame, length and tag."""
+        if len(self._sends) == MOST_SENDS:
+            self.free()
+        frame, size, tag = chosen
+        send = self._sends[chosen] = self._comm.Send_init([frame.buffer[:size], MPI.BYTE], SERVER, tag)
+        return send
 
     def free(self) -> None:
         for send in self._sends.values():
             send.Free()
         self._sends.clear()
-        self._chosen: tuple[Frame, int, int] | None = None
         self.empty: Callable[[], bool] = lambda: True

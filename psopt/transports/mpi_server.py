@@ -1,8 +1,9 @@
 """The server's end of the MPI transport, on rank 0.
 
-Receives stand, start when the question has left, and are completed in whatever order answers come. A message for everyone goes by
-a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a standing send to
-each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets nothing.
+Receives stand, start when the question has left, and are completed in whatever order answers come. A message for
+everyone goes by a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a
+standing send to each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets
+nothing.
 """
 
 import time

@@ -136,10 +136,11 @@ class Fan:
         self._sends = sends
 
     def Start(self) -> None:
-        MPI.Prequest.Startall(self._sends)
+        for send in self._sends:
+            send.Start()
 
     def Test(self) -> bool:
-        return MPI.Request.Testall(self._sends)
+        return all(send.Test() for send in self._sends)
 
     def Free(self) -> None:
         for send in self._sends:

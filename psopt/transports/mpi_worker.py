@@ -13,7 +13,7 @@ import numpy as np
 
 from psopt import signals
 from psopt.core.downlink import Replica, Widened
-from psopt.core.frames import Frame, nbytes
+from psopt.core.frames import Frame, frames_of, nbytes
 from psopt.core.messages import (
     HEADER_NBYTES,
     Broadcast,
@@ -93,7 +93,9 @@ class WorkerEnd:
         self._workers = {worker.m: worker for worker in workers}
         self._timeouts = timeouts
         self._replica, self._save, self._handle = replica, save, handle
-        single = Frame(np.empty(check_size(HEADER_NBYTES + 8 * dim + mask_nbytes(total_workers)), dtype=np.uint8))
+        room = 8 * dim + mask_nbytes(total_workers)
+        check_size(HEADER_NBYTES + room)
+        _, (single,) = frames_of(1, room)
         self._frames = {SINGLE: single}
         self._receives = {}
         self._source: Relay | TakenInTwo | None = None
@@ -104,8 +106,7 @@ class WorkerEnd:
         if self._source:
             self._receives[COLLECTIVE] = self._source.first
         elif collective:
-            size = check_size(HEADER_NBYTES + dim * dtype.itemsize)
-            self._frames[COLLECTIVE] = Frame(np.empty(size, dtype=np.uint8))
+            _, (self._frames[COLLECTIVE],) = frames_of(1, dim * dtype.itemsize)
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
         self._tests = {channel: receive.Test for channel, receive in self._receives.items()}

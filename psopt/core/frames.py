@@ -109,7 +109,7 @@ class Frame:
 
     def holding(self, nbytes: int) -> "Frame":
         """This frame, or a new and empty one when a message of that size would not fit."""
-        return self if nbytes <= self.buffer.size else Frame(np.empty(nbytes, dtype=np.uint8))
+        return self if nbytes <= self.buffer.size else frames_of(1, nbytes - HEADER_NBYTES)[1][0]
 
     def write(self, message: Message) -> int:
         """Puts the binary form into the buffer and returns its bytes.

@@ -267,7 +267,7 @@ class _Outbox:
         size = nbytes(message)
         if size > self._frame.buffer.size:
             self.free()
-            self._frame = Frame(np.empty(check_size(size), dtype=np.uint8))
+            self._frame = self._frame.holding(check_size(size))
         return self._frame
 
     def _made(self, chosen: tuple[Frame, int, int]) -> Any:

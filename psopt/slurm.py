@@ -49,7 +49,7 @@ class Slurm:
     ntasks_per_node : int, optional
         MPI ranks on each node.
     cpus_per_task : int
-        Cores for each rank; psopt uses one.
+        Cores for each rank, which computes large gradients with as many threads; see `threads`.
     time : str, optional
         Time limit: `MINUTES`, `H:MM:SS` or `D-HH:MM:SS`. Default: the partition's.
     partition, account, qos, constraint, mem : str, optional

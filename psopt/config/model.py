@@ -224,6 +224,9 @@ class RunConfig:
         What the server sends everyone each round: `theta`, `changes`, or a mapping.
     broadcast : Spreading
         How a message for everyone goes from the server to all ranks of an MPI job: a kind, or a mapping.
+    threads : 'auto' or int
+        With how many threads each rank computes gradients and values of large shards; changes no result. `auto`: with
+        its share of the cores that it may run on.
     faults : list of faults
         What goes wrong on purpose, for tests and rehearsals: see `psopt docs faults`. Default: nothing.
     """
@@ -246,6 +249,7 @@ class RunConfig:
     repeat: Annotated[int, Ge(1)] = 1
     downlink: Downlink = field(default_factory=Downlink)
     broadcast: Spreading = field(default_factory=Spreading)
+    threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
     faults: tuple[Fault, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
@@ -268,6 +272,7 @@ class RunConfig:
             "repeat": self.repeat,
             "downlink": _plain(self.downlink),
             "broadcast": _plain(self.broadcast),
+            "threads": self.threads,
             "faults": [plain(fault) for fault in self.faults],
         }
 
@@ -287,10 +292,10 @@ class RunConfig:
         return self.recipe + (f" with another {', '.join(changed)}" if changed else "")
 
     def sha256(self) -> str:
-        """Of the canonical JSON of `resolved` but for `slurm`, which changes no run: what means the same has
-        the same one.
+        """Of the canonical JSON of `resolved` but for `slurm` and `threads`, which change no run: what means the same
+        has the same one.
         """
-        meant = {name: value for name, value in self.resolved().items() if name != "slurm"}
+        meant = {name: value for name, value in self.resolved().items() if name not in ("slurm", "threads")}
         text = json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 

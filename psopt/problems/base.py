@@ -73,6 +73,9 @@ class Problem(Protocol):
         ``rule``. ``rule`` and ``walk`` are a `Rule` and a `Walk` of `psopt.problems.kernels.steps`. Whether theta is
         still finite is for the caller to ask. Without it local work calls `batch_value_and_gradient`, a Python call a
         step.
+    ``parts``, a number, and ``employ(crew) -> None``
+        how many parts its passes over all rows are made of, which depends on no thread; and, where these are several,
+        threads (`psopt.problems.crew.Crew`) that may form them. The bits are the same with any crew, or with none.
     ``fused_rows``, a number
         the largest batch for which `local_steps` is the quicker way: larger ones go by `batch_value_and_gradient`,
         where BLAS, say, is worth a Python call a step. Without it local work calls `local_steps` for every batch.

@@ -1,5 +1,7 @@
 """A shard's features and labels in the shape the kernels want: one class for dense, one for CSR, the same methods.
 
+``rows``                                 the parts that a pass over all rows is made of
+``employ(crew)``                         threads for passes over all rows
 ``evaluate(link, theta)``                the sum of losses, float64
 ``evaluate(link, theta, out)``           the same, and its gradient written into ``out``
 ``batch(link, theta, out, rows)``         the same over chosen rows, int64, shape (B,)
@@ -19,6 +21,8 @@ import numpy as np
 
 from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
+from psopt.problems import cuts
+from psopt.problems.crew import Crew, total
 from psopt.problems.kernels import csr, dense, local, local_network
 from psopt.problems.kernels import rows as chosen
 from psopt.problems.kernels.links import SQUARES
@@ -32,21 +36,75 @@ def prepare(shard: Table, dtype: np.dtype) -> "DenseFeatures | SparseFeatures":
     return (SparseFeatures if isinstance(shard.features, CSR) else DenseFeatures)(shard, dtype)
 
 
-class DenseFeatures:
+class _Swept:
+    """Passes over all rows, part after part, or several at a time: ``rows`` says where they are cut.
+
+    Attributes
+    ----------
+    rows : list of slice
+    _labels : list of ndarray, float64
+        Each part's, as the kernel wants them.
+    _zs : list of ndarray
+        Each thread's room for margins.
+    """
+
+    rows: list[slice]
+    _labels: list[np.ndarray]
+    _zs: list[np.ndarray]
+    _zeros: list[np.ndarray] | None = None
+
+    def __init__(self) -> None:
+        self._crew = Crew()
+
+    def employ(self, crew: Crew) -> None:
+        """Lets these threads, engaged before, share the passes."""
+        self._crew = crew
+        self._zs = [np.empty_like(self._zs[0]) for _ in range(crew.working)]
+
+    def evaluate(self, link: int, theta: np.ndarray, out: np.ndarray | None = None) -> float:
+        return self._evaluate(link, self._labels, theta, out)
+
+    def curvature(self, v: np.ndarray, out: np.ndarray) -> None:
+        if self._zeros is None:
+            self._zeros = [np.zeros_like(labels) for labels in self._labels]
+        self._evaluate(SQUARES, self._zeros, v, out)
+
+    def _evaluate(self, link: int, labels: list[np.ndarray], theta: np.ndarray, out: np.ndarray | None) -> float:
+        if len(labels) == 1:
+            return self._part(link, 0, labels[0], theta, out, self._zs[0])
+
+        def part(number: int, scratch: int, into: np.ndarray | None) -> float:
+            return self._part(link, number, labels[number], theta, into, self._zs[scratch])
+
+        return total(self._crew.add_up(len(labels), part, out))
+
+    def _part(
+        self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
+    ) -> float:
+        """`evaluate` over the rows of one part."""
+        raise NotImplementedError
+
+
+class DenseFeatures(_Swept):
     """X as a C-contiguous array, shape (n, d)."""
 
     def __init__(self, shard: Table, dtype: np.dtype) -> None:
+        super().__init__()
         self.X = np.require(shard.features, dtype, ["C", "ALIGNED"])
-        self.labels = dense.sweep_order(shard.labels)
+        n, d = self.X.shape
+        self.rows = cuts.even(n, cuts.parts_of(self.X.nbytes, d * dtype.itemsize), dense.STREAMS)
+        self._parts = [self.X[rows] for rows in self.rows]
+        self._labels = [dense.sweep_order(shard.labels[rows]) for rows in self.rows]
         self._plain = np.array(shard.labels, dtype=np.float64)
-        self._z = dense.scratch(self.X)
-        self._zeros = None
+        self._zs = [dense.scratch(self.X)]
         self._tile = None
 
-    def evaluate(self, link: int, theta: np.ndarray, out: np.ndarray | None = None) -> float:
+    def _part(
+        self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
+    ) -> float:
         if out is None:
-            return dense.dense_value(link, self.X, self.labels, theta, self._z)
-        return dense.dense_gradient(link, self.X, self.labels, theta, out, self._z)
+            return dense.dense_value(link, self._parts[number], labels, theta, z)
+        return dense.dense_gradient(link, self._parts[number], labels, theta, out, z)
 
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.X))
@@ -75,11 +133,6 @@ class DenseFeatures:
     def column_sums(self) -> np.ndarray:
         return self.X.sum(axis=0, dtype=np.float64)
 
-    def curvature(self, v: np.ndarray, out: np.ndarray) -> None:
-        if self._zeros is None:
-            self._zeros = np.zeros(len(self.labels))
-        dense.dense_gradient(SQUARES, self.X, self._zeros, v, out, self._z)
-
     def margins(self, theta: np.ndarray) -> np.ndarray:
         z = np.empty(len(self.X))
         for rows in self._blocks():
@@ -99,43 +152,50 @@ class DenseFeatures:
     def _scratch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Room for a tile of chosen rows, their labels and their margins, made when a batch is asked for."""
         if self._tile is None:
-            panel = np.empty((self._z.size, self.X.shape[1]), self.X.dtype)
-            self._tile = (panel, np.empty(self._z.size), self._z)
+            z = self._zs[0]
+            self._tile = (np.empty((z.size, self.X.shape[1]), self.X.dtype), np.empty(z.size), z)
         return self._tile
 
     def _blocks(self) -> list[slice]:
         return _row_blocks(*self.X.shape)
 
 
-class SparseFeatures:
+class SparseFeatures(_Swept):
     """X by rows; ``data`` is empty where every stored value is 1."""
 
     def __init__(self, shard: Table, dtype: np.dtype) -> None:
+        super().__init__()
         matrix = shard.features
         self.shape = matrix.shape
         ones = bool(np.all(matrix.data == 1))
         self.data = np.empty(0, dtype) if ones else np.ascontiguousarray(matrix.data, dtype)
         self.indices, self.indptr = csr.unsigned(matrix.indices, matrix.indptr)
         self.labels = np.array(shard.labels, dtype=np.float64)
-        self._z = csr.scratch()
-        self._zeros = None
+        stored, d = len(matrix.indices), self.shape[1]
+        parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize)
+        self.rows = cuts.by_weight(matrix.indptr, parts)
+        self._labels = [self.labels[rows] for rows in self.rows]
+        self._pointers = [self.indptr[rows.start : rows.stop + 1] for rows in self.rows]
+        self._zs = [csr.scratch()]
         self._own = csr.scratch()
 
-    def evaluate(self, link: int, theta: np.ndarray, out: np.ndarray | None = None) -> float:
-        operands = (self.data, self.indices, self.indptr, self.labels, theta)
+    def _part(
+        self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
+    ) -> float:
+        operands = (self.data, self.indices, self._pointers[number], labels, theta)
         if out is None:
-            return csr.csr_value(link, *operands, self._z)
-        return csr.csr_gradient(link, *operands, out, self._z)
+            return csr.csr_value(link, *operands, z)
+        return csr.csr_gradient(link, *operands, out, z)
 
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.labels))
         operands = (self.data, self.indices, self.indptr, self.labels, rows, theta)
-        return chosen.csr_rows_gradient(link, *operands, out, self._own, self._z)
+        return chosen.csr_rows_gradient(link, *operands, out, self._own, self._zs[0])
 
     def local_steps(self, link: int, rule: Rule, theta: np.ndarray, walk: Walk, weight: float, l2: float) -> None:
         operands = (link, self.data, self.indices, self.indptr, self.labels)
         steps = (*rule, theta, *walk, weight, l2)
-        local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._z)
+        local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._zs[0])
 
     def network_steps(self, *operands: object) -> None:
         local_network.csr_network_steps(self.data, self.indices, self.indptr, *operands)
@@ -154,11 +214,6 @@ class SparseFeatures:
     def column_sums(self) -> np.ndarray:
         weights = self.data.astype(np.float64) if self.data.size else None
         return np.bincount(self.indices, weights, self.shape[1]).astype(np.float64)
-
-    def curvature(self, v: np.ndarray, out: np.ndarray) -> None:
-        if self._zeros is None:
-            self._zeros = np.zeros(len(self.labels))
-        csr.csr_gradient(SQUARES, self.data, self.indices, self.indptr, self._zeros, v, out, self._z)
 
     def margins(self, theta: np.ndarray) -> np.ndarray:
         z = np.empty(self.shape[0])

@@ -15,6 +15,7 @@ import numpy as np
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
+from psopt.problems.crew import Crew
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_walk, prepare
 from psopt.problems.kernels.links import LOGISTIC, SQUARES, settle
 from psopt.problems.kernels.steps import Rule, Walk
@@ -37,6 +38,11 @@ class _LinearModel:
         self.dim = shard.n_features
         self.dtype = np.dtype(dtype)
         self._features = prepare(shard, self.dtype)
+        self.parts = len(self._features.rows)
+
+    def employ(self, crew: Crew) -> None:
+        """Lets these threads share passes over all rows."""
+        self._features.employ(crew)
 
     def value_and_gradient(self, theta: np.ndarray, out: np.ndarray) -> float:
         """f_m(theta), and its gradient into ``out``, shape (dim,); all NaN where theta holds a NaN or an infinity."""

@@ -21,6 +21,8 @@ import numpy as np
 from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
+from psopt.problems.crew import Crew, total
+from psopt.problems.cuts import even, parts_of
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
 from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
 from psopt.problems.kernels.network import network_blocks
@@ -85,17 +87,26 @@ class Network:
         self._places = list(zip([0, *ends[:-1]], ends, strict=True))
         self._labels = self._checked(shard, f"worker {share.worker}, row {{row}} of its shard")
         self._features = prepare(shard, self.dtype)
-        self._rooms: dict[np.dtype, _Room] = {}
+        cut = parts_of(self.samples * self.n_features * self.dtype.itemsize, self.dim * self.dtype.itemsize)
+        self._rows = even(self.samples, cut, block_rows)
+        self.parts = len(self._rows)
+        self._crew = Crew()
+        self._rooms: dict[tuple[np.dtype, int], _Room] = {}
         self._held_out: tuple[Table, DenseFeatures | SparseFeatures, np.ndarray] | None = None
+
+    def employ(self, crew: Crew) -> None:
+        """Lets these threads share passes over all rows."""
+        self._crew = crew
+        self._features.employ(crew)
 
     def value_and_gradient(self, theta: np.ndarray, out: np.ndarray) -> float:
         """f_m(theta), and its gradient into ``out``, shape (dim,); all NaN where a score is NaN or infinite."""
-        loss, _ = self._over_blocks(self._features, self._labels, theta, self._scale, out)
+        loss = self._over_parts(theta, self._scale, out)
         return self._finish(loss, self._scale, theta, out)
 
     def value(self, theta: np.ndarray) -> float:
         """f_m(theta); NaN where a score is NaN or infinite."""
-        loss, _ = self._over_blocks(self._features, self._labels, theta)
+        loss = self._over_parts(theta)
         return self._scale * loss + (0.5 * self._l2 * squared_norm(theta) if self._l2 else 0.0)
 
     def batch_value_and_gradient(self, theta: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
@@ -134,30 +145,41 @@ class Network:
             check_width(held_out, self.n_features)
             labels = self._checked(held_out, "held-out row {row}")
             self._held_out = (held_out, prepare(held_out, self.dtype), labels)
-        loss, right = self._over_blocks(*self._held_out[1:], theta)
+        features, labels = self._held_out[1:]
+        loss, right = self._over_blocks(features, labels, slice(0, len(labels)), theta, self._room(theta))
         return loss, right if math.isfinite(loss) else 0
 
     def _tensors(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         raise NotImplementedError
 
+    def _over_parts(self, theta: np.ndarray, weight: float = 1.0, out: np.ndarray | None = None) -> float:
+        """The summed losses of the shard's rows; the gradient times ``weight`` into ``out``."""
+
+        def part(number: int, scratch: int, into: np.ndarray | None) -> float:
+            room = self._room(theta, scratch)
+            return self._over_blocks(self._features, self._labels, self._rows[number], theta, room, weight, into)[0]
+
+        return total(self._crew.add_up(self.parts, part, out))
+
     def _over_blocks(
         self,
         features: DenseFeatures | SparseFeatures,
         labels: np.ndarray,
+        rows: slice,
         theta: np.ndarray,
+        room: "_Room",
         weight: float = 1.0,
         out: np.ndarray | None = None,
     ) -> tuple[float, int]:
-        """The summed losses and the right predictions of all rows; the gradient times ``weight`` into ``out``."""
-        room = self._room(theta)
+        """The summed losses and the right predictions of some rows; the gradient times ``weight`` into ``out``."""
         loss, right = 0.0, 0
         at_once = self._block_rows
         if self._narrow and features.in_place(theta.dtype):
-            at_once = len(labels)  # the kernel makes the same blocks by itself
-        for start in range(0, len(labels), at_once):
-            stop = min(start + at_once, len(labels))
+            at_once = max(1, rows.stop - rows.start)  # the kernel makes the same blocks by itself
+        for start in range(rows.start, rows.stop, at_once):
+            stop = min(start + at_once, rows.stop)
             X = features.block(start, stop, room.panel)
-            part, hits = self._block(theta, X, labels[start:stop], weight, room, out, start == 0)
+            part, hits = self._block(theta, X, labels[start:stop], weight, room, out, start == rows.start)
             loss += part
             right += hits
         return loss, right
@@ -230,10 +252,11 @@ class Network:
             return list(zip(views[::2], views[1::2], strict=True))
         return [(W, instead[: len(W)]) for W in views]
 
-    def _room(self, theta: np.ndarray) -> "_Room":
-        room = self._rooms.get(theta.dtype)
+    def _room(self, theta: np.ndarray, scratch: int = 0) -> "_Room":
+        """The scratch of a thread."""
+        room = self._rooms.get((theta.dtype, scratch))
         if room is None:
-            room = self._rooms[theta.dtype] = _Room(self._widths, self._block_rows, theta.dtype)
+            room = self._rooms[theta.dtype, scratch] = _Room(self._widths, self._block_rows, theta.dtype)
         return room
 
     def _checked(self, table: Table, where: str) -> np.ndarray:

@@ -380,6 +380,7 @@ class Conductor:
             wall_s=ended - self._began,
             compile_s=self._compile_s,
             startup_s=self._startup_s,
+            threads=max(self._manifest["threads"]),
         )
 
 

@@ -7,7 +7,7 @@ gives the same bits.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,8 +20,9 @@ from psopt.core.downlink import Replica, Widened
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
+from psopt.problems.crew import Crew
 from psopt.runs import folder as run_folder
-from psopt.runs import memory, own_code
+from psopt.runs import memory, own_code, threads
 from psopt.runs.agreement import End, agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
@@ -73,6 +74,8 @@ class Plan:
         Where the run goes on from; then the folder holds its beginning.
     started : float, optional
         When whoever started the run was called, in seconds since 1970.
+    threads : int, optional
+        How many to compute with, where other runs go on beside this one; else as the config says.
     again : bool
         The folder holds the beginning of a run with ``repeat``: replicas that need not run again.
     """
@@ -88,6 +91,7 @@ class Plan:
     read: Reader | None = None
     resumed: Checkpoint | None = None
     started: float | None = None
+    threads: int | None = None
     again: bool = False
 
 
@@ -105,6 +109,11 @@ def _prepare(plan: Plan) -> float:
 
 
 def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
+    with Crew(plan.threads or threads.in_process(plan.config)) as crew:
+        return _simulated(plan, reorder, held, crew)
+
+
+def _simulated(plan: Plan, reorder: bool, held: ExitStack, crew: Crew) -> Run:
     config = plan.config
     _check_folder(plan)
     members = range(config.workers)
@@ -116,13 +125,14 @@ def _simulate(plan: Plan, reorder: bool, held: ExitStack) -> Run:
     mine = build(config, plan.problem, shards, _samples(shards), "in process")
     facts = common_facts([described(mine)])
     value_of = partial(_value_of, plan, _samples(shards))
-    place = memory.Rank(config.workers, True, False)
+    threads.employ(crew, mine.values())
+    place = memory.Rank(config.workers, True, False, crew.working)
     needs = fitting("the run", lambda: memory.check(config, facts, place, mine[0], lambda make: [make()]))
     workers, replica = fitting("the state of the workers", lambda: hosted(config, mine, shards, facts, plan.resumed))
     order = generator(config.seed, REORDER) if reorder else None
     transport = faults.around(InProcess(workers, order, replica, faults.handle))
     check_theta(plan.theta, facts)
-    manifest = _open_folder(plan, own_code.manifest(config, 1, [], None), needs, held)
+    manifest = _open_folder(plan, own_code.manifest(config, 1, [], None), needs, [crew.working], held)
     part, rng = _part(plan, 0, workers, shards), generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
     done = fitting("the run", lambda: conductor.conduct(Progress.of(config, plan.quiet)))
@@ -140,6 +150,7 @@ def run(plan: Plan, link: "Link") -> Run | None:
     with threadpool_limits(1), ExitStack() as held:
         if plan.config.repeat > 1:
             _check_same_call(plan, link)
+            plan = replace(plan, threads=threads.on_rank(plan.config, link, True))
             return run_replicas(plan, link, lambda replica: _simulate(replica, False, held), _prepare, held)
         return _run(plan, link, held)
 
@@ -184,10 +195,13 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     compile_s = step(lambda: ready(config, sparse, first and not plan.quiet) if leads else 0.0)
     step(lambda: ready(config, sparse, False) if members and not leads else 0.0)
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
+    crew = held.enter_context(Crew(threads.on_rank(config, link, bool(members))))
+    step(lambda: threads.employ(crew, mine.values()))
+    working = link.gather(crew.working, start_s)
     told = link.gather(described(mine), start_s)
     facts = step(lambda: common_facts(told))
     step(lambda: check_theta(plan.theta, facts))
-    place, one = memory.Rank(len(members), first, True), next(iter(mine.values()), None)
+    place, one = memory.Rank(len(members), first, True, crew.working), next(iter(mine.values()), None)
 
     def shared(make: Callable[[], list[Any]]) -> list[Any]:
         return link.gather(step(lambda: fitting("the run", make)), start_s)
@@ -197,7 +211,7 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
     manifest = own_code.manifest(config, link.size, hosts, library())
-    manifest = step(lambda: _open_folder(plan, manifest, needs, held) if first else manifest)
+    manifest = step(lambda: _open_folder(plan, manifest, needs, working, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))
     survives, outcome = config.failure.survives, None
@@ -218,19 +232,21 @@ def _check_folder(plan: Plan) -> None:
         raise ConfigError("the run that is to go on began with another first theta than this one")
 
 
-def _open_folder(plan: Plan, manifest: dict[str, Any], needs: Sequence[memory.Need], held: ExitStack) -> dict[str, Any]:
+def _open_folder(
+    plan: Plan, manifest: dict[str, Any], needs: Sequence[memory.Need], working: Sequence[int], held: ExitStack
+) -> dict[str, Any]:
     """Makes the folder, if there is one, that of this run; returns the manifest as it stands there, and what this run
-    of it needs.
+    of it needs and works with.
     """
-    manifest = {**manifest, "memory": memory.summed_up(needs)}
+    own = {"memory": memory.summed_up(needs), "threads": list(working)}
+    manifest = {**manifest, **own}
     if plan.folder is None:
         return manifest
-    now = manifest["memory"]
     place = {"round": plan.resumed.round} if plan.resumed else None
     manifest = run_folder.occupy(plan.folder, plan.config.to_yaml(), manifest, held, place)
     if plan.resumed:
         set_aside(plan.folder, plan.resumed.round)
-    return {**manifest, "memory": now}
+    return {**manifest, **own}
 
 
 def _part(plan: Plan, rank: int, workers: Sequence[Worker], shards: Mapping[int, Shard]) -> Part | None:

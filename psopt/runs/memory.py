@@ -24,9 +24,11 @@ from psopt.parts.codecs import Overwrite
 from psopt.parts.compressors import Cast
 from psopt.parts.mapped import check_place
 from psopt.problems.base import Problem
+from psopt.problems.crew import room_nbytes
 from psopt.runs.agreement import together
 from psopt.runs.building import Facts, Shard, build, common_facts, described
 from psopt.runs.reference import LARGEST_NEWTON_DIM
+from psopt.runs.threads import parts_of
 from psopt.transports.base import hosted_by
 
 Need = dict[str, int]
@@ -39,12 +41,13 @@ TOLD_FROM = 100_000_000
 @dataclass(frozen=True)
 class Rank:
     """A rank's place in a run: how many ``workers`` live there, whether the ``server`` does, whether there are
-    ``others``.
+    ``others``, and with how many ``threads`` it computes.
     """
 
     workers: int
     server: bool
     others: bool
+    threads: int = 1
 
 
 def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -> Need:
@@ -66,6 +69,7 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.workers and problem is not None:
         found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
+        found["parts of gradients"] = room_nbytes(parts_of(problem), rank.threads, theta)
     if rank.others:
         if rank.workers:
             found["send buffers"] = rank.workers * (HEADER_NBYTES + max(0 if verbatim else upload, vector))

@@ -21,7 +21,7 @@ from psopt.runs.trace import check_places
 if TYPE_CHECKING:
     from psopt.transports.mpi import Link
 
-MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "slurm", "faults", "debug", "broadcast")
+MAY_CHANGE = ("stop", "timeouts", "checkpoint", "failure", "slurm", "faults", "debug", "broadcast", "threads")
 """Sections of a config that change nothing of what has been computed so far."""
 
 COMPUTING = ("numpy", "numba", "llvmlite")

@@ -17,6 +17,7 @@ from psopt.runs.folder import Held, read_summary
 from psopt.runs.grid import Point
 from psopt.runs.processes import ProcessDied, work_through
 from psopt.runs.resume import plan_for
+from psopt.runs.threads import in_process
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def run_points(points: Sequence[Point], processes: int) -> dict[int, str]:
             failed[point.number] = outcome.status
             tell(f"{point}: failed: {outcome.text}")
 
-    tasks = [(point, (point.config.resolved(), point.folder)) for point in points]
+    tasks = [(point, (point.config.resolved(), point.folder, processes)) for point in points]
     if processes == 1:
         for point, arguments in tasks:
             ended(point, attempt(*arguments))
@@ -79,12 +80,12 @@ def tell(sentence: str) -> None:
     print(f"psopt: {sentence}", file=sys.stderr, flush=True)
 
 
-def attempt(config: Mapping[str, Any], folder: Path) -> Failure | None:
-    """One run into the folder; what keeps it from finishing is returned, not raised."""
+def attempt(config: Mapping[str, Any], folder: Path, at_once: int = 1) -> Failure | None:
+    """One run into the folder, while so many go on at a time; what keeps it from finishing is returned, not raised."""
     try:
         plan = plan_for(parse(config), folder)
         if plan is not None:
-            simulate(replace(plan, quiet=True))
+            simulate(replace(plan, quiet=True, threads=in_process(plan.config, at_once)))
     except Warned:
         raise  # no fault of the point's: the whole sweep is to leave
     except ProtocolError as error:

@@ -9,7 +9,7 @@ from psopt.config import yaml_source
 from psopt.config.sentences import short
 from psopt.views.reading import Seen
 
-SAME_RESULT = ("name", "seed", "repeat", "timeouts", "checkpoint", "slurm", "debug", "trace.decisions")
+SAME_RESULT = ("name", "seed", "repeat", "timeouts", "checkpoint", "slurm", "threads", "debug", "trace.decisions")
 """Keys, and sections, of which the numbers of a run do not depend, or that tell replicas apart."""
 
 GENERIC = ("kind", "initial", "rounds", "of", "value")

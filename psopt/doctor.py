@@ -60,10 +60,13 @@ def _wheels() -> list[str]:
 def _machine() -> list[str]:
     usable, all_cores = launch.cores(), os.cpu_count()
     print(f"cores      {usable} usable of {all_cores}; default ranks for 9 workers: {launch.default_ranks(9)}")
-    threads = {name: os.environ.get(name, "unset") for name in launch.ONE_THREAD}
-    print(f"threads    one a rank ({', '.join(f'{name}={value}' for name, value in threads.items())})")
-    wrong = [name for name, value in threads.items() if value not in ("1", "unset")]
-    return [f"{', '.join(wrong)} should be 1 or unset: psopt has one thread a rank"] if wrong else []
+    blas = {name: os.environ.get(name, "unset") for name in launch.ONE_THREAD}
+    several = launch.default_ranks(9) - 1
+    shared = f"; {max(1, usable // several)} on each of {several} ranks with workers" if several > 1 else ""
+    print(f"threads    {usable} for large shards in one process, or on one rank with workers{shared}")
+    print(f"BLAS       one thread a call ({', '.join(f'{name}={value}' for name, value in blas.items())})")
+    wrong = [name for name, value in blas.items() if value not in ("1", "unset")]
+    return [f"{', '.join(wrong)} should be 1 or unset: psopt has threads of its own"] if wrong else []
 
 
 def _cache() -> list[str]:
@@ -143,7 +146,7 @@ def _job() -> list[str]:
         return [f"two ranks did not start within {PROBE_TIMEOUT_S:g} s: {' '.join(command[:3])} hangs here"]
     told_by_ranks = [json.loads(found) for found in re.findall(r"psopt-probe (\[.*?\])", probe.stdout)]
     for rank, size, library, cores in told_by_ranks:
-        print(f"probe      rank {rank} of {size}: {library}, {cores} cores")
+        print(f"probe      rank {rank} of {size}: {library}, may run on {cores} cores")
     if probe.returncode or len(told_by_ranks) != 2:
         words = (probe.stderr.strip().splitlines() or ["no message"])[0]
         return [f"a job of two ranks failed with exit code {probe.returncode}: {words}"]

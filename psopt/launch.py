@@ -19,7 +19,8 @@ RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID
 LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 ENVIRONMENT = {
-    # psopt has one thread a rank, so more ranks than cores is its business, and binding only hurts there.
+    # More ranks than cores is psopt's business. Ranks are not bound: they share out the cores by themselves, and a mask
+    # of one core, which Open MPI gives where ranks are few, would leave each of them a single thread.
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "I_MPI_THREAD_YIELD": "3",

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from mpi_jobs import mpiexec
 
-from psopt.bench import history, kernels, linear, local_steps, machine, networks, startup, topk, turns, vectors
+from psopt.bench import history, kernels, linear, local_steps, machine, networks, startup, threads, topk, turns, vectors
 from psopt.bench.result import Row, show
 from psopt.bench.turns import take_turns
 from psopt.errors import ConfigError
-from psopt.launch import default_ranks
+from psopt.launch import cores, default_ranks
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -24,6 +24,8 @@ def small(monkeypatch):
     """Every kind of comparison once, on tiny shapes."""
     monkeypatch.setattr(linear, "DENSE", ((50, 5, "float64"), (40, 3, "float32")))
     monkeypatch.setattr(linear, "GROUPS", (("ones", 60, (3, 4), True), ("values", 60, (3, 4), False)))
+    monkeypatch.setattr(threads, "DENSE", (("logistic", 50, 5, "float64"), ("softmax", 50, 5, "float32")))
+    monkeypatch.setattr(threads, "SPARSE", (("ones", 60, (3, 4)),))
     monkeypatch.setattr(networks, "SAMPLES", 40)
     monkeypatch.setattr(networks, "FULL", ((30, (), "float64"),))
     monkeypatch.setattr(networks, "BATCHES", ((5, (7,), "float32"),))
@@ -57,6 +59,7 @@ def test_the_table_and_its_file(small, tmp_path, capsys):
             assert 0 < entry["read_share"] < 50
     named = [entry["name"] for entry in held["rows"]]
     assert sum(name.startswith("logistic") for name in named) == sum(name.startswith("least") for name in named) == 8
+    assert sum(name.startswith("2 threads") for name in named) == (3 if cores() > 1 else 0)
     assert sum(name.startswith("local step") for name in named) == len(local_steps.CASES)
     assert [entry["shape"] for entry in held["rows"][-6:]] == [[2000], [3000], [2500]] * 2
 
@@ -71,7 +74,8 @@ def test_without_pytorch_and_scipy_their_columns_are_empty(small, monkeypatch, c
 @pytest.mark.skipif(not TORCH, reason="needs PyTorch")
 def test_pytorch_is_measured_beside(small):
     rows = kernels.bench_kernels(None, 0.0)
-    assert all("torch" in row.others for row in rows if "CSR" not in row.name and "local step" not in row.name)
+    without = ("CSR", "local step", "threads")
+    assert all("torch" in row.others for row in rows if not any(word in row.name for word in without))
 
 
 def test_turns_alternate_and_warm_up_is_apart():

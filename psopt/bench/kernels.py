@@ -1,4 +1,4 @@
-"""`psopt bench kernels`: one thread against NumPy, SciPy and PyTorch."""
+"""`psopt bench kernels`: one thread against NumPy, SciPy and PyTorch, and two against one."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from psopt.bench import linear, local_steps, machine, networks, topk, vectors
+from psopt.bench import linear, local_steps, machine, networks, threads, topk, vectors
 from psopt.bench.result import Case, Row, show, write
 
 
 def cases() -> Iterator[Case]:
     """Every comparison, in the order of the table."""
-    return itertools.chain.from_iterable(room.cases() for room in (linear, networks, local_steps, vectors, topk))
+    rooms = (linear, threads, networks, local_steps, vectors, topk)
+    return itertools.chain.from_iterable(room.cases() for room in rooms)
 
 
 def bench_kernels(out: Path | None, seconds: float) -> list[Row]:

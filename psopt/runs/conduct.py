@@ -175,6 +175,9 @@ class Conductor:
             f"{facts.dim} parameters ({config.problem.dtype}), seed {config.seed}"
         )
         progress.say(f"psopt: {memory.told(self._manifest['memory'])}")
+        threads = max(self._manifest["threads"])
+        if threads > 1:
+            progress.say(f"psopt: passes over whole shards by up to {threads} threads a rank")
         if config.downlink.lazy:
             said = downlink.costs(config.algorithm, facts.sizes, self._dtype, config.workers)
             progress.say(f"psopt: downlink `changes`: {said}")

@@ -28,7 +28,7 @@ from psopt.problems.crew import room_nbytes
 from psopt.runs.agreement import together
 from psopt.runs.building import Facts, Shard, build, common_facts, described
 from psopt.runs.reference import LARGEST_NEWTON_DIM
-from psopt.runs.threads import parts_of
+from psopt.runs.threads import in_process, parts_of
 from psopt.transports.base import hosted_by
 
 Need = dict[str, int]
@@ -263,9 +263,10 @@ def foreseen(config: RunConfig, ranks: int) -> str:
     mine = build(config, None, {0: shard}, shard.rows.samples * config.workers if total is None else total, "here")
     facts = common_facts([described(mine)])
     facts = replace(facts, shards=facts.shards * config.workers)
-    places = [Rank(len(hosted_by(rank, config.workers, ranks)), rank == 0, True) for rank in range(ranks)]
+    threads = in_process(config)
+    places = [Rank(len(hosted_by(rank, config.workers, ranks)), rank == 0, True, threads) for rank in range(ranks)]
     if ranks == 1 or config.repeat > 1:
-        places = [Rank(config.workers, True, False)]
+        places = [Rank(config.workers, True, False, threads)]
     return told(summed_up([need(config, facts, place, mine[0]) for place in places]))
 
 

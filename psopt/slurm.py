@@ -224,6 +224,8 @@ def _directive(value: object) -> str:
 def _body(job: Job) -> list[str]:
     words = [job.python, "-m", "psopt", *job.command]
     if job.launcher == "srun":
+        cores = job.asked.cpus_per_task  # which srun does not take over from sbatch, since Slurm 22.05
+        words = [f"--cpus-per-task={cores}", *words] if cores > 1 else words
         words = ["srun", f"--mpi={job.asked.mpi}", "--kill-on-bad-exit=1", *words]
     command = shlex.join(words)
     if job.points is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from psopt.config import load, parse
 from psopt.data.table import CSR, Table
-from psopt.problems import build, cuts
+from psopt.problems import build, cuts, perceptron
 from psopt.problems.base import Share
 from psopt.problems.crew import Crew, room_nbytes
 from psopt.runs import threads
@@ -25,6 +25,7 @@ def cut_small(monkeypatch):
     """Shards of 4 kB and more have several parts."""
     monkeypatch.setattr(cuts, "PART_NBYTES", 2048)
     monkeypatch.setattr(cuts, "VECTORS", 1)
+    monkeypatch.setattr(perceptron, "VECTORS_OF_NETWORKS", 1)
 
 
 def table(kind, sparse, n=403, d=7):
@@ -85,12 +86,12 @@ def test_what_is_not_finite_comes_through(kind, cut_small):
 
 def test_where_rows_are_cut():
     assert (
-        cuts.parts_of(2000 // 9 * 4837 * 8, 4837 * 8) == 1
+        cuts.parts_of(2000 // 9 * 4837 * 8, 4837 * 8, cuts.VECTORS) == 1
     )  # a ninth of gisette, which the LAG paper's counts rest on
-    assert cuts.parts_of((16 << 20) - 1, 8) == 1
-    assert cuts.parts_of(16 << 20, 8) == 2
-    assert cuts.parts_of(60000 * 784 * 8, 784 * 8) == 16
-    assert cuts.parts_of(1 << 30, 4 << 20) == 4  # each part has 64 vectors
+    assert cuts.parts_of((16 << 20) - 1, 8, cuts.VECTORS) == 1
+    assert cuts.parts_of(16 << 20, 8, cuts.VECTORS) == 2
+    assert cuts.parts_of(60000 * 784 * 8, 784 * 8, cuts.VECTORS) == 16
+    assert cuts.parts_of(1 << 30, 4 << 20, cuts.VECTORS) == 4  # each part has 64 vectors
     for n, parts, multiple in ((100, 4, 8), (7, 4, 8), (1000, 16, 64), (16, 16, 256), (5, 1, 8), (0, 1, 8)):
         rows = cuts.even(n, parts, multiple)
         assert [i for each in rows for i in range(each.start, each.stop)] == list(range(n))

@@ -2,7 +2,7 @@
 
 A shard of less than 16 MiB is one part. Larger ones are 2, 4, 8 or 16 parts of 8 MiB and more: half a millisecond of
 reading, beside which the tens of microseconds that threads need to wake are little. A power of two, because so are the
-numbers of cores. Each part's gradient takes a vector of memory, so that a part also has 64 times as many bytes as that.
+numbers of cores. Each part's gradient is a vector that is held, cleared and added: a part outweighs that by far.
 """
 
 import numpy as np
@@ -10,15 +10,19 @@ import numpy as np
 PART_NBYTES = 8 << 20
 MOST_PARTS = 16
 VECTORS = 64
-"""How many times a part outweighs the vector that its sum is."""
+"""How many times a part's bytes are those of its gradient, where each row is work enough for one vector."""
+VECTORS_OF_NETWORKS = 8
+"""The same where each row is multiplied with all of theta: there memory is the limit, and not the adding."""
 
 STORED_NBYTES = 32
 """What a stored value of a CSR matrix counts as: what is read of a dense one in the two nanoseconds that it takes."""
 
 
-def parts_of(nbytes: int, vector_nbytes: int) -> int:
-    """How many parts rows of so many bytes have, when a sum over them is a vector of so many."""
-    most = min(nbytes // PART_NBYTES, nbytes // (VECTORS * max(1, vector_nbytes)), MOST_PARTS)
+def parts_of(nbytes: int, vector_nbytes: int, vectors: int) -> int:
+    """How many parts rows of so many bytes have, when a sum over them is a vector of so many, which a part outweighs
+    ``vectors`` times.
+    """
+    most = min(nbytes // PART_NBYTES, nbytes // (vectors * max(1, vector_nbytes)), MOST_PARTS)
     return 1 << (int(most).bit_length() - 1) if most else 1
 
 

@@ -92,7 +92,7 @@ class DenseFeatures(_Swept):
         super().__init__()
         self.X = np.require(shard.features, dtype, ["C", "ALIGNED"])
         n, d = self.X.shape
-        self.rows = cuts.even(n, cuts.parts_of(self.X.nbytes, d * dtype.itemsize), dense.STREAMS)
+        self.rows = cuts.even(n, cuts.parts_of(self.X.nbytes, d * dtype.itemsize, cuts.VECTORS), dense.STREAMS)
         self._parts = [self.X[rows] for rows in self.rows]
         self._labels = [dense.sweep_order(shard.labels[rows]) for rows in self.rows]
         self._plain = np.array(shard.labels, dtype=np.float64)
@@ -172,7 +172,7 @@ class SparseFeatures(_Swept):
         self.indices, self.indptr = csr.unsigned(matrix.indices, matrix.indptr)
         self.labels = np.array(shard.labels, dtype=np.float64)
         stored, d = len(matrix.indices), self.shape[1]
-        parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize)
+        parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize, cuts.VECTORS)
         self.rows = cuts.by_weight(matrix.indptr, parts)
         self._labels = [self.labels[rows] for rows in self.rows]
         self._pointers = [self.indptr[rows.start : rows.stop + 1] for rows in self.rows]

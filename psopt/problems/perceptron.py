@@ -22,7 +22,7 @@ from psopt.data.table import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew, total
-from psopt.problems.cuts import even, parts_of
+from psopt.problems.cuts import VECTORS_OF_NETWORKS, even, parts_of
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
 from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
 from psopt.problems.kernels.network import network_blocks
@@ -87,7 +87,8 @@ class Network:
         self._places = list(zip([0, *ends[:-1]], ends, strict=True))
         self._labels = self._checked(shard, f"worker {share.worker}, row {{row}} of its shard")
         self._features = prepare(shard, self.dtype)
-        cut = parts_of(self.samples * self.n_features * self.dtype.itemsize, self.dim * self.dtype.itemsize)
+        numbers = self.samples * self.n_features
+        cut = parts_of(numbers * self.dtype.itemsize, self.dim * self.dtype.itemsize, VECTORS_OF_NETWORKS)
         self._rows = even(self.samples, cut, block_rows)
         self.parts = len(self._rows)
         self._crew = Crew()

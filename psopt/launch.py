@@ -24,9 +24,6 @@ ENVIRONMENT = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "I_MPI_THREAD_YIELD": "3",
-    # Between ranks of a host up to this many bytes leave at once, and what is longer waits to be fetched. With the 4096
-    # that Open MPI has by itself a round of 1000 float64 took a third longer.
-    "OMPI_MCA_btl_sm_eager_limit": "32768",
 }
 AS_ROOT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",

@@ -1,6 +1,8 @@
 """Server and workers as state machines, joined by hand: what they refuse, remember, and never change."""
 
 import math
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,15 +15,16 @@ from psopt.core.history import Anchors, History
 from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Hello, Skip, Upload, What
 from psopt.core.room import Room
 from psopt.core.server import Server
-from psopt.core.worker import Oracle, Worker
+from psopt.core.worker import Oracle, Worker, one_vector
 from psopt.errors import ConfigError, IncompatibleParts, NotFinite, ProtocolError, WorkerFailed
 from psopt.parts.aggregators import Lazy
 from psopt.parts.codecs import Overwrite
+from psopt.parts.compressors import Identity
 from psopt.parts.rows import Rows
 from psopt.parts.schedules import Constant
 from psopt.parts.selections import BySmoothness, Cyclic, SmoothnessDrift
 from psopt.parts.starts import Gradient, Ones, Zero
-from psopt.parts.triggers import Innovation
+from psopt.parts.triggers import Always, Innovation
 from psopt.parts.updates import Descent
 from psopt.problems.base import Share
 from psopt.recipes import RECIPES
@@ -430,3 +433,48 @@ def test_smoothness_is_computed_only_where_somebody_needs_it(row, told):
     assert math.isfinite(worker.hello().smoothness) is told
     own = Worker(0, 1, row, own_problems("squares", tables(1))[0], FLOAT64, rng)  # without curvature_product
     assert own.hello() == Hello(0, 15, 6, own.problem.smoothness())
+
+
+@dataclass(frozen=True)
+class Blended:
+    """h <- (h + x) / 2, sent as it is: reads the mirror."""
+
+    compressor: Identity = field(default_factory=Identity)
+    verbatim: bool = True
+
+    replaces: ClassVar[bool] = True
+    scaled: ClassVar[bool] = False
+
+    def init(self, sizes, dtype, rng):
+        return np.empty(sum(sizes), dtype)
+
+    def capacity(self, sizes, dtype):
+        return self.compressor.capacity(sizes, dtype)
+
+    def commit(self, state, contribution, mirror, step_size):
+        np.multiply(0.5, contribution + mirror, out=state)
+        np.copyto(mirror, state)
+        return state, mirror
+
+    def absorb(self, stale, payload):
+        np.copyto(stale, payload)
+
+
+@dataclass(frozen=True)
+class Watching(Always):
+    """Reads the mirror in the method that it replaces."""
+
+    def decide(self, state, view):
+        assert view.round == 1 or (view.mirror != view.contribution).any()
+        return True
+
+
+def test_who_reads_the_mirror_has_one():
+    made = parse(tiny(algorithm={"recipe": "gd", "step_size": 0.1}))
+    watched = replace(made.algorithm, trigger=Watching())
+    blended = [replace(made.algorithm, codec=Blended(verbatim=verbatim)) for verbatim in (True, False)]
+    shas = [simulate(Plan(replace(made, algorithm=row), quiet=True)).theta_sha256 for row in (*blended, watched)]
+    plain = simulate(Plan(made, quiet=True)).theta_sha256
+    assert shas[0] == shas[1] != plain == shas[2]
+    assert one_vector(made.algorithm)
+    assert not any(map(one_vector, (*blended, watched)))

@@ -82,12 +82,13 @@ class Aside:
 
 
 def one_vector(algorithm: Algorithm) -> bool:
-    """Whether contribution and mirror may be one vector: every contribution is said as it is, and nobody compares it
-    with what was said before. A vector less to go through the caches in every round.
+    """Whether contribution and mirror may be one vector: every contribution is said as it is, and nobody looks at what
+    was said before. A vector less to go through the caches in every round.
     """
     trigger, codec = algorithm.trigger, algorithm.codec
-    as_it_is = goes_with(codec, "verbatim", "commit") and codec.verbatim and not codec.scaled
-    return as_it_is and not (trigger.lazy or trigger.looks_back)
+    reading = (codec, "commit"), (trigger, "decide"), (trigger, "commit")
+    unread = all(goes_with(part, "ignores_mirror", method) and part.ignores_mirror for part, method in reading)
+    return unread and goes_with(codec, "verbatim", "commit") and codec.verbatim and not codec.scaled
 
 
 class Worker:

@@ -17,6 +17,9 @@ class Codec(Protocol):
     """``scaled``: the step size multiplies a contribution here, before it is compressed, and no longer in the update.
     ``replaces``: a payload takes the place of what was there, instead of changing it. ``verbatim``: it is that very
     vector.
+
+    May have ``ignores_mirror``: `commit` does not read the mirror where the codec is verbatim, so that contribution and
+    mirror may be one vector.
     """
 
     compressor: Compressor
@@ -76,6 +79,7 @@ class Overwrite:
     scale: Literal["none", "step"] = "none"
 
     replaces: ClassVar[bool] = True
+    ignores_mirror: ClassVar[bool] = True
 
     @property
     def scaled(self) -> bool:

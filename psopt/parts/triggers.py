@@ -38,6 +38,9 @@ class WorkerView(Protocol):
 class Trigger(Protocol):
     """``lazy``: it may stay silent. ``threshold``: what the server must broadcast for it, if anything. ``looks_back``:
     it compares the contribution with the mirror, which must then be of the same kind.
+
+    May have ``ignores_mirror``: neither `decide` nor `commit` reads the mirror, so that contribution and mirror may be
+    one vector.
     """
 
     lazy: ClassVar[bool]
@@ -61,6 +64,7 @@ class Always:
 
     lazy: ClassVar[bool] = False
     looks_back: ClassVar[bool] = False
+    ignores_mirror: ClassVar[bool] = True
     threshold: ClassVar[None] = None
 
     def init(self, dim: int, dtype: np.dtype) -> None:

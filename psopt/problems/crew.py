@@ -22,6 +22,8 @@ Evaluate = Callable[[int, int, np.ndarray | None], T]
 """What part number i is, found with scratch number j, and what it writes into the array."""
 
 _LINE_NBYTES = 64
+_OWN_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
+"""A crash is told by whoever it happens to, where somebody has asked for that (`faulthandler`)."""
 
 
 class Crew:
@@ -124,7 +126,7 @@ def total(values: Iterable[float]) -> float:
 
 def room_nbytes(parts: int, threads: int, vector_nbytes: int) -> int:
     """What `Crew.add_up` holds beside its result, for vectors of so many bytes."""
-    return min(parts - 1, parts - 1 if threads > 1 else 1) * _pitch(vector_nbytes)
+    return (parts - 1 if threads > 1 else min(parts - 1, 1)) * _pitch(vector_nbytes)
 
 
 def _pitch(nbytes: int) -> int:
@@ -174,8 +176,8 @@ class _Task:
 
 
 def _help(calls: "SimpleQueue[_Task | None]", scratch: int) -> None:
-    """A helping thread's life. Signals are for the thread that waits for messages and heeds them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    """A helping thread's life. Signals from outside are for the thread that waits for messages and heeds them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN_FAULTS)
     while (task := calls.get()) is not None:
         task.work(scratch)
         del task  # or it would keep the arrays of a sum that is over

@@ -11,7 +11,7 @@
 ``take(rows, out)``                      rows that `check_rows` let pass, dense, in the first B of ``out``; returns them
 ``block(start, stop, room)``             the rows start <= i < stop, dense, in room's dtype; a view of X where X is so
 ``curvature(v, out)``                    out = X^T X v
-``in_place(dtype)``                        whether ``block`` gives views of X in ``dtype``, of any number of rows
+``in_place(dtype)``                      whether ``block`` gives views of X in ``dtype``, of any number of rows
 ``column_sums()``                        X^T 1, shape (d,), float64
 ``margins(theta)``                       X theta, shape (n,), float64
 ``gram(weights)``                        X^T diag(weights) X, shape (d, d), float64

@@ -28,6 +28,7 @@ from psopt.problems.crew import room_nbytes
 from psopt.runs.agreement import together
 from psopt.runs.building import Facts, Shard, build, common_facts, described
 from psopt.runs.reference import LARGEST_NEWTON_DIM
+from psopt.runs.threads import foreseen as foreseen_threads
 from psopt.runs.threads import in_process, parts_of
 from psopt.transports.base import hosted_by
 
@@ -69,7 +70,7 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
     if rank.workers and problem is not None:
         found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
-        found["parts of gradients"] = room_nbytes(parts_of(problem), rank.threads, theta)
+        found["parts of gradients"] = room_nbytes(parts_of(problem), rank.threads, max(theta, vector))
     if rank.others:
         if rank.workers:
             found["send buffers"] = rank.workers * (HEADER_NBYTES + max(0 if verbatim else upload, vector))
@@ -263,10 +264,12 @@ def foreseen(config: RunConfig, ranks: int) -> str:
     mine = build(config, None, {0: shard}, shard.rows.samples * config.workers if total is None else total, "here")
     facts = common_facts([described(mine)])
     facts = replace(facts, shards=facts.shards * config.workers)
-    threads = in_process(config)
-    places = [Rank(len(hosted_by(rank, config.workers, ranks)), rank == 0, True, threads) for rank in range(ranks)]
     if ranks == 1 or config.repeat > 1:
-        places = [Rank(config.workers, True, False, threads)]
+        places = [Rank(config.workers, True, False, in_process(config))]
+    else:
+        workers = [len(hosted_by(rank, config.workers, ranks)) for rank in range(ranks)]
+        threads = foreseen_threads(config, [number > 0 for number in workers])
+        places = [Rank(workers[rank], rank == 0, True, threads[rank]) for rank in range(ranks)]
     return told(summed_up([need(config, facts, place, mine[0]) for place in places]))
 
 

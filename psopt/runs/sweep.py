@@ -47,7 +47,8 @@ def run_points(points: Sequence[Point], processes: int) -> dict[int, str]:
             failed[point.number] = outcome.status
             tell(f"{point}: failed: {outcome.text}")
 
-    tasks = [(point, (point.config.resolved(), point.folder, processes)) for point in points]
+    at_once = min(processes, len(points))
+    tasks = [(point, (point.config.resolved(), point.folder, at_once)) for point in points]
     if processes == 1:
         for point, arguments in tasks:
             ended(point, attempt(*arguments))

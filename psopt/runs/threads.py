@@ -50,9 +50,16 @@ def on_rank(config: RunConfig, link: "Link", computes: bool) -> int:
     return config.threads if computes else 1
 
 
+def foreseen(config: RunConfig, computing: Sequence[bool]) -> list[int]:
+    """The same for each rank of a job that is not begun, on this machine; ``computing``: whether it has workers."""
+    if config.threads == "auto":
+        return shares([("here", cores(), computes) for computes in computing])
+    return [config.threads if computes else 1 for computes in computing]
+
+
 def parts_of(problem: Problem | None) -> int:
     """Of how many parts the problem's passes over its shard are, hence for how many threads there is work."""
-    return getattr(problem, "parts", 1)
+    return problem.parts if callable(getattr(problem, "employ", None)) else 1
 
 
 def employ(crew: Crew, problems: Iterable[Problem]) -> None:

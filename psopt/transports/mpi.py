@@ -17,7 +17,7 @@ import mpi4py
 import numpy as np
 
 mpi4py.rc.thread_level = "serialized"
-_WISHES = {
+_WISHES = {  # beside those that a launcher has to hear: `launch.ENVIRONMENT`
     # Open MPI's one-sided transport over libfabric, which psopt has no use for, sleeps for a second when it is closed.
     "OMPI_MCA_btl": "^ofi",
     # Between ranks of a host up to this many bytes leave at once, and what is longer waits to be fetched. With the 4096

@@ -7,6 +7,16 @@ from typing import Any
 from numba.core import caching
 from numba.core.runtime import rtsys
 
+_KNOWN = all(
+    hasattr(owner, name)
+    for owner, name in (
+        (caching.Cache, "load_overload"),
+        (caching.Cache, "_load_overload"),
+        (caching.Cache, "_guard_against_spurious_io_errors"),
+        (rtsys, "initialize"),
+    )
+)
+
 
 @contextmanager
 def cache_first() -> Iterator[None]:
@@ -14,8 +24,11 @@ def cache_first() -> Iterator[None]:
 
     By itself it fills them first, and imports what they are made of, SciPy's linear algebra among it. What is not in
     the cache is compiled, upon which Numba fills them in any case. This is for psopt's own kernels: cached code of
-    others may call what only comes with the tables.
+    others may call what only comes with the tables. A Numba that is built otherwise goes its own way.
     """
+    if not _KNOWN:
+        yield
+        return
     filled_first = caching.Cache.load_overload
     caching.Cache.load_overload = _load_overload
     try:

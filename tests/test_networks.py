@@ -10,7 +10,7 @@ from psopt.errors import ConfigError
 from psopt.problems import build
 from psopt.problems.base import Share
 from psopt.problems.check import check_problem
-from psopt.problems.kernels import layers, network, products, rows, softmax
+from psopt.problems.kernels import fetching, layers, network, products, rows, softmax
 from psopt.problems.kernels.warm import warm_up
 
 DTYPES = ("float64", "float32")
@@ -57,17 +57,17 @@ def test_products_at_every_remainder(dtype, compiled):
     sizes = (1, 2, 4, 5, 6, 10, 13) if compiled else (1, 5, 6)
     for B in sizes:
         for H in sizes:
-            for d in (1, 7, 33) if compiled else (3,):
+            for d in (1, 7, 33, 850) if compiled else (3,):  # 850: by pieces
                 X, W, D = (rng.standard_normal(shape).astype(dtype) for shape in ((B, d), (H, d), (B, H)))
                 bound = 30 * eps(dtype) * math.sqrt(d + B + H)
                 out = np.full((B, H), np.nan, dtype)
-                forward(X, W, out)
+                forward(X, W, out, X)
                 np.testing.assert_allclose(out, X.astype(float) @ W.T.astype(float), atol=bound * 4)
                 out = np.full((H, d), np.nan, dtype)
-                sums(D, X, out, True)
+                sums(D, X, out, True, X)
                 np.testing.assert_allclose(out, D.T.astype(float) @ X.astype(float), atol=bound * 4)
                 once = out.copy()
-                sums(D, X, out, False)
+                sums(D, X, out, False, X[:0])
                 np.testing.assert_allclose(out, 2 * once, atol=bound * 4)
                 out = np.full((B, d), np.nan, dtype)
                 back(D, W, out)
@@ -82,10 +82,25 @@ def test_products_skip_nothing(dtype, bad):
             W, X = np.ones((H, 4), dtype), np.zeros((B, 4), dtype)
             W[h, 2] = bad
             out, back = np.empty((B, H), dtype), np.empty((B, 4), dtype)
-            products.rows_by_rows(X, W, out)
+            products.rows_by_rows(X, W, out, X[:0])
             assert not np.isfinite(out[:, h]).any()
             products.rows_by_columns(np.zeros((B, H), dtype), W, back)
             assert not np.isfinite(back[:, 2]).any()
+
+
+@each_dtype
+def test_what_is_fetched_changes_nothing(dtype):
+    X, W = np.random.default_rng(2).standard_normal((2, 10, 850)).astype(dtype)
+    kept, results = X.copy(), []
+    for ahead in (X[:0], X[5:], X, np.ones((70, 850), dtype)):
+        out, sums = np.empty((10, 10), dtype), np.empty_like(W)
+        products.rows_by_rows(X, W, out, ahead)
+        products.weighted_sums(out, X, sums, True, ahead)
+        results.append((out.tobytes(), sums.tobytes()))
+    for start, stop in ((0, 10**6), (8499, 8500), (8500, 9000), (5, 5), (9, 3)):
+        fetching.fetch(X, start, stop)
+    assert len(set(results)) == 1
+    assert X.tobytes() == kept.tobytes()
 
 
 def test_tanh_to_the_last_digits():
@@ -173,8 +188,8 @@ def test_the_pass_uncompiled_says_the_same():
         for compute in (network.network_pass, network.network_pass.py_func):
             out = np.full(theta.size, np.nan)
             scratch = np.empty(45), np.empty(45), np.empty(6)
-            got = compute(layers.TANH, widths, bias, theta, X, labels, 0.5, *scratch, out, True)
-            alone = compute(layers.TANH, widths, bias, theta, X, labels, 0.5, *scratch, np.empty(0), True)
+            got = compute(layers.TANH, widths, bias, theta, X, labels, 0.5, *scratch, out, True, X[:0])
+            alone = compute(layers.TANH, widths, bias, theta, X, labels, 0.5, *scratch, np.empty(0), True, X)
             assert alone == got
             if compute is network.network_pass:
                 expected, gradient = got, out
@@ -191,7 +206,7 @@ def test_blocks_of_rows_are_the_passes_one_after_the_other(compiled):
     loss = right = 0
     for start in (0, 3, 6):
         rows_of = X[start : start + 3], labels[start : start + 3]
-        part, hits = network.network_pass(0, widths, True, theta, *rows_of, 0.5, *scratch, each, start == 0)
+        part, hits = network.network_pass(0, widths, True, theta, *rows_of, 0.5, *scratch, each, start == 0, X[:0])
         loss, right = loss + part, right + hits
     got = (blocks if compiled else blocks.py_func)(0, widths, True, theta, X, labels, 0.5, 3, *scratch, out, True)
     assert got == (loss, right)

@@ -86,7 +86,7 @@ def test_a_gradient_may_be_added_to_theta_itself(dtype):
         up, down, unused = (np.empty(size, dtype) for size in (B * 28, B * 25, 20))
         g, moved = np.empty(dim, dtype), theta.copy()
         for out, source, fresh_one in ((g, theta, True), (moved, moved, False)):
-            network.network_pass(1, widths, True, source, X, labels, -0.1, up, down, unused, out, fresh_one)
+            network.network_pass(1, widths, True, source, X, labels, -0.1, up, down, unused, out, fresh_one, X[:0])
         np.testing.assert_allclose(moved, theta + g, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 

@@ -33,6 +33,7 @@ from psopt.problems.kernels.vector import regularise, squared_norm
 
 _ACTIVATIONS = {"relu": RELU, "tanh": TANH}
 _HIDDEN = (512,)
+_BLOCK_NBYTES = 128 * 1024  # of rows of features, where a kernel has the next ones fetched: both fit the cache
 
 
 class Network:
@@ -92,6 +93,8 @@ class Network:
         self._rows = even(self.samples, cut, block_rows)
         self.parts = len(self._rows)
         self._crew = Crew()
+        rows = max(4, _BLOCK_NBYTES // (5 * self.dtype.itemsize * max(1, shard.n_features)))
+        self._ahead_rows = min(block_rows, 5 * rows)  # fewer would have the gradient written too often
         self._rooms: dict[tuple[np.dtype, int], _Room] = {}
         self._held_out: tuple[Table, DenseFeatures | SparseFeatures, np.ndarray] | None = None
 
@@ -176,7 +179,7 @@ class Network:
         loss, right = 0.0, 0
         at_once = self._block_rows
         if self._narrow and features.in_place(theta.dtype):
-            at_once = max(1, rows.stop - rows.start)  # the kernel makes the same blocks by itself
+            at_once = max(1, rows.stop - rows.start)  # the kernel makes blocks by itself
         for start in range(rows.start, rows.stop, at_once):
             stop = min(start + at_once, rows.stop)
             X = features.block(start, stop, room.panel)
@@ -199,7 +202,8 @@ class Network:
         if self._narrow or len(X) <= SKINNY:
             nowhere = room.no_bias[:0] if out is None else out
             sizes, scratch = (self._activation, self._widths, self._bias), (room.up, room.down, room.unused)
-            return network_blocks(*sizes, theta, X, labels, weight, self._block_rows, *scratch, nowhere, fresh)
+            block = self._block_rows if len(X) <= self._block_rows else self._ahead_rows
+            return network_blocks(*sizes, theta, X, labels, weight, block, *scratch, nowhere, fresh)
         with np.errstate(over="ignore", invalid="ignore"):  # a NaN that comes out says it all
             return self._with_blas(theta, X, labels, weight, room, out, fresh)
 
@@ -346,7 +350,7 @@ class _Room:
 def _scores(X: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
     """out = X W^T."""
     if min(len(X), len(W)) <= SKINNY:
-        rows_by_rows(X, W, out)
+        rows_by_rows(X, W, out, X[:0])
     else:
         np.dot(X, W.T, out=out)
 
@@ -362,7 +366,7 @@ def _back(D: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
 def _weight_gradient(D: np.ndarray, X: np.ndarray, out: np.ndarray, fresh: bool) -> None:
     """out = D^T X, or out += D^T X."""
     if min(D.shape) <= SKINNY:
-        weighted_sums(D, X, out, fresh)
+        weighted_sums(D, X, out, fresh, X[:0])
     elif fresh:
         np.dot(D.T, X, out=out)
     else:

@@ -106,7 +106,7 @@ class Softmax(Network):
             panel = self._features.block(start, stop, room)
             x, p = X[: stop - start], P[: stop - start]
             x[:, :d] = panel
-            rows_by_rows(panel, W, p)
+            rows_by_rows(panel, W, p, panel[:0])
             softmax(p, b)
             for k in range(K):
                 for other in range(k, K):

@@ -10,7 +10,7 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 """
 
 # links.py cd66843bcde0
-# network.py 102233f41e5a
+# network.py 11fccf3733c6
 # rows.py f4e8eb714fd5
 # steps.py 2c14a93fa89e
 # vector.py 08e165c6b357
@@ -41,7 +41,7 @@ def pass_rows(labels, net, theta, rows, weight, room, out, fresh):
         own[b] = labels[rows[b]]
     X, chosen = panel[: rows.size], own[: rows.size]
     kind, widths, bias = net
-    return network_pass(kind, widths, bias, theta, X, chosen, weight, up, down, unused, out, fresh)[0]
+    return network_pass(kind, widths, bias, theta, X, chosen, weight, up, down, unused, out, fresh, panel[:0])[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

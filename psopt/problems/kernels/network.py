@@ -5,7 +5,7 @@ The same steps as `psopt.problems.perceptron` takes with BLAS for many rows.
 
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
-# products.py d8028d2be8b1
+# products.py 08a56844ef27
 # softmax.py a6f60dbd66bb
 
 from numba import njit
@@ -17,7 +17,7 @@ from psopt.problems.kernels.softmax import settle_softmax
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused, out, fresh):
+def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused, out, fresh, ahead):
     """The summed losses of the rows X, the number of right predictions, and the gradient times ``weight``.
 
     Parameters
@@ -40,9 +40,13 @@ def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused,
         Where it is added, theta itself will do: each layer is read for the last time before it is written.
     fresh : bool
         The gradient goes over ``out``; otherwise it is added to it.
+    ahead : ndarray, shape (any, widths[0]), C-contiguous
+        Rows that are fetched from memory meanwhile, those of the next pass; none where these are at hand.
     """
     B, layers = X.shape[0], widths.size - 1
     below, poison = X, 0.0
+    # half of them on the way up, the others on the way down
+    early = ahead.shape[0] // 2 if out.size else ahead.shape[0]
     place = first = 0  # where the layer starts in theta, and in up
     loss, right = 0.0, 0
     for layer in range(layers):
@@ -57,7 +61,7 @@ def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused,
             b[:] = 0
         z = up[first : first + B * units].reshape((B, units))
         first += B * units
-        rows_by_rows(below, W, z)
+        rows_by_rows(below, W, z, ahead[:early] if layer == 0 else ahead[:0])
         if layer < layers - 1:
             poison += activate(kind, z, b)
         else:
@@ -78,13 +82,14 @@ def network_pass(kind, widths, bias, theta, X, labels, weight, up, down, unused,
             W = theta[place : place + units * inputs].reshape((units, inputs))
             G = out[place : place + units * inputs].reshape((units, inputs))
             descend_layer(bend, a, d, g, fresh)
-            if layer == 0:
-                weighted_sums(d, X, G, fresh)
-            else:
+            a_below, later = X, ahead[early:]
+            if layer > 0:
                 under = first - B * inputs
+                a_below, later = up[under:first].reshape((B, inputs)), ahead[:0]
                 d_below = down[under:first].reshape((B, inputs))
                 rows_by_columns(d, W, d_below)  # before G changes, which W may be
-                weighted_sums(d, up[under:first].reshape((B, inputs)), G, fresh)
+            weighted_sums(d, a_below, G, fresh, later)
+            if layer > 0:
                 bend, d = kind, d_below
     return loss + poison, right
 
@@ -104,7 +109,8 @@ def network_blocks(kind, widths, bias, theta, X, labels, weight, block, up, down
     for start in range(0, X.shape[0], block):
         x, y = X[start : start + block], labels[start : start + block]
         first = fresh and start == 0
-        part, hits = network_pass(kind, widths, bias, theta, x, y, weight, up, down, unused, out, first)
+        ahead = X[start + block : start + 2 * block]
+        part, hits = network_pass(kind, widths, bias, theta, x, y, weight, up, down, unused, out, first, ahead)
         loss += part
         right += hits
     return loss, right

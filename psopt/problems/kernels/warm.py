@@ -181,8 +181,8 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
         kernels.layers.RELU, widths, True, theta, panel, chosen, 1.0, 1, up, down, unused, out, True
     )
     z, b = np.zeros((1, 1), real), np.zeros(1, real)
-    kernels.products.rows_by_rows(panel, panel, z)
-    kernels.products.weighted_sums(z, panel, z.copy(), True)
+    kernels.products.rows_by_rows(panel, panel, z, panel)
+    kernels.products.weighted_sums(z, panel, z.copy(), True, panel)
     kernels.products.rows_by_columns(z, panel, z.copy())
     kernels.layers.activate(kernels.layers.RELU, z, b)
     kernels.layers.descend_layer(kernels.layers.RELU, z, z.copy(), b, True)

@@ -1,7 +1,7 @@
 """Products with a skinny matrix, such as a batch of ten rows: what BLAS does at half its speed or less.
 
 One load of a row of weights serves five rows of the batch, and each load of the batch two rows of weights; what is
-summed stays in registers. Weights are read once and their gradient is written once. Long rows go by pieces. The order
+summed stays in registers. Weights are read once and their gradient is written once. Long rows meet few weights by pieces. The order
 of every sum depends on the shapes alone, and nothing is skipped for being zero, so that a NaN or an infinity always
 comes out again.
 
@@ -22,17 +22,19 @@ _PIECE_NBYTES = 3200  # of a row: five rows and two of weights fit the first-lev
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def cut(X, times, ahead):
+def cut(X, H, times, ahead):
     """Columns of the pieces that rows of X are cut into, and elements of ``ahead`` to fetch beside each piece.
 
     Parameters
     ----------
     X : ndarray, shape (any, d)
+    H : int
+        Rows of weights; a large matrix of them streams faster by whole rows.
     times : int
         How often each piece of five rows meets two of weights.
     ahead : ndarray
     """
-    pieces = max(1, -(-X.shape[1] * X.itemsize // _PIECE_NBYTES))
+    pieces = max(1, -(-X.shape[1] * X.itemsize // _PIECE_NBYTES)) if H <= SKINNY else 1
     width = 8 * max(1, -(-X.shape[1] // (8 * pieces)))
     lines = -(-ahead.size // max(1, times * pieces * 16))
     return width, 16 * lines
@@ -54,7 +56,7 @@ def rows_by_rows(X, W, out, ahead):
     d = W.shape[1]
     fives, pairs = B - B % 5, H - H % 2
     zero = out.dtype.type(0)
-    width, share = cut(W, fives * pairs // 10, ahead)
+    width, share = cut(W, H, fives * pairs // 10, ahead)
     at = 0
     out[:fives, :pairs] = zero
     for start in range(0, d, width):
@@ -135,7 +137,7 @@ def weighted_sums(D, X, out, fresh, ahead):
     B, H = D.shape
     fives = B - B % 5
     d = X.shape[1]
-    width, share = cut(X, fives * (H - H % 2) // 10, ahead)
+    width, share = cut(X, H, fives * (H - H % 2) // 10, ahead)
     at = 0
     if fresh and not fives:
         out[:] = 0

@@ -1,7 +1,8 @@
 """Products with a skinny matrix, such as a batch of ten rows: what BLAS does at half its speed or less.
 
 One load of a row of weights serves five rows of the batch, and each load of the batch two rows of weights; what is
-summed stays in registers. Weights are read once and their gradient is written once. Long rows meet few weights by pieces. The order
+summed stays in registers. Weights are read once and their gradient is written once; long rows meet few weights by
+pieces. The order
 of every sum depends on the shapes alone, and nothing is skipped for being zero, so that a NaN or an infinity always
 comes out again.
 

@@ -15,7 +15,6 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import Enum
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +165,8 @@ def manifest(config_sha256: str, ranks: int, hosts: list[str], mpi: str | None) 
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # rank 0 alone wants to know
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -274,12 +274,15 @@ def _sweep_point(
 def validate(path: Path, overrides: Sequence[str], resolved: bool, memory: bool, ranks: int | None) -> int:
     """``psopt validate``."""
     from psopt.config import load
-    from psopt.runs.memory import foreseen
 
-    if (memory and resolved) or (ranks and not memory):
-        raise ConfigError("--memory cannot be used with --resolved, nor --ranks without --memory")
+    if memory and resolved:
+        raise ConfigError("--memory cannot be used with --resolved")
+    if ranks and not memory:
+        raise ConfigError("--ranks cannot be used without --memory")
     config = load(path, overrides)
     if memory:
+        from psopt.runs.memory import foreseen
+
         print(f"{path}: {foreseen(config, ranks or launch.default_ranks(config.workers, config.repeat))}")
     elif resolved:
         print(config.to_yaml(), end="")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from mpi_jobs import mpiexec
 
 from psopt.bench import history, kernels, linear, local_steps, machine, networks, startup, threads, topk, turns, vectors
 from psopt.bench.result import Row, show
 from psopt.bench.turns import take_turns
+from psopt.cli import cli
 from psopt.errors import ConfigError
 from psopt.launch import cores, default_ranks
 
@@ -273,3 +275,11 @@ def test_nothing_is_measured_that_cannot_be_told(arguments, says):
     assert told.returncode == 2
     assert says in told.stderr
     assert not told.stdout
+
+
+@pytest.mark.parametrize("what", ["kernels", "rounds", "startup"])
+def test_an_earlier_measurement_is_not_written_over(what, tmp_path):
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(click.BadParameter, match=r"bench\.json is there already: choose another folder"):
+        cli.main(["bench", what, "--out", str(tmp_path)], standalone_mode=False)
+    assert (tmp_path / "bench.json").read_text() == "{}"

@@ -27,7 +27,15 @@ def made(context: click.Context, option: click.Parameter, value: str | None) -> 
     return found
 
 
-BENCH_OUT = click.option("--out", callback=made, help="Folder for bench.json.")
+def unused(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """A folder that is there now, and holds no measurement."""
+    found = made(context, option, value)
+    if found is not None and (found / "bench.json").exists():
+        raise click.BadParameter(f"{found / 'bench.json'} is there already: choose another folder", context, option)
+    return found
+
+
+BENCH_OUT = click.option("--out", callback=unused, help="Folder for bench.json, which is written at the end.")
 SECONDS = click.option(
     "--seconds",
     type=Finite(min=0.0),
@@ -43,8 +51,8 @@ SECONDS = click.option(
 def bench_kernels(out: Path | None, seconds: float) -> int:
     """Gradients, local steps, passes over vectors and top-k, on one thread, against NumPy, SciPy and PyTorch.
 
-    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean. Takes two
-    minutes at least.
+    PyTorch and SciPy only where they are installed. `psopt docs benchmarks` tells what the columns mean. Takes some
+    minutes, more on a busy machine.
     """
     from psopt.bench import machine
 
@@ -68,7 +76,8 @@ def bench_kernels(out: Path | None, seconds: float) -> int:
 def bench_rounds(out: Path | None, seconds: float, workers: int) -> int:
     """A round of 1 + M ranks against a hand-written mpi4py loop, MPI.Allreduce, and PyTorch's gloo and DDP.
 
-    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed. Takes a minute.
+    Starts its job by itself, or joins the one it is started in. PyTorch only where it is installed. Takes a minute,
+    more on a busy machine.
     """
     from psopt.bench import machine
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psopt
 from psopt import launch, slurm
 from psopt.errors import ConfigError
+from psopt.runs.threads import shares
 
 PROBE = """
 import json, os
@@ -62,7 +63,8 @@ def _machine() -> list[str]:
     print(f"cores      {usable} usable of {all_cores}; default ranks for 9 workers: {launch.default_ranks(9)}")
     blas = {name: os.environ.get(name, "unset") for name in launch.ONE_THREAD}
     several = launch.default_ranks(9) - 1
-    shared = f"; {max(1, usable // several)} on each of {several} ranks with workers" if several > 1 else ""
+    share = shares([("here", launch.affinity(), True)] * several)[0]
+    shared = f"; {share} on each of {several} ranks with workers" if several > 1 else ""
     print(f"threads    {usable} for large shards in one process, or on one rank with workers{shared}")
     print(f"BLAS       one thread a call ({', '.join(f'{name}={value}' for name, value in blas.items())})")
     wrong = [name for name, value in blas.items() if value not in ("1", "unset")]

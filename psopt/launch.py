@@ -69,9 +69,14 @@ def _number(environment: Mapping[str, str], names: Sequence[str]) -> int | None:
     return None
 
 
+def affinity() -> list[int]:
+    """The cores that this process may run on, by number."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """How many they are."""
+    return len(affinity())
 
 
 def default_ranks(workers: int, repeat: int = 1) -> int:

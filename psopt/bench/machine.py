@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psopt
-from psopt.launch import cores
+from psopt.launch import affinity, cores
 
 HINDRANCES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_DEBUG_CPU_TYPE")
 """Environment variables that may make NumPy slower than it is; they count when NumPy is loaded."""
@@ -27,7 +27,7 @@ def describe(seconds: float = 0.5) -> dict[str, Any]:
     return {
         "cpu": cpu(),
         "cores": os.cpu_count(),
-        "affinity": sorted(os.sched_getaffinity(0)),
+        "affinity": affinity(),
         "cores_to_run_on": cores(),
         "load": round(os.getloadavg()[0], 2),
         "read_bytes_per_s": read_bandwidth(seconds),

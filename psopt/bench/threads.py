@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from psopt.bench.linear import one_hot
+from psopt.bench.linear import GROUPS, one_hot
 from psopt.bench.result import Case, Row
 from psopt.bench.turns import take_turns
 from psopt.data.table import Table
@@ -18,7 +18,7 @@ from psopt.problems.kernels.warm import warm_up
 
 THREADS, CLASSES = 2, 10
 DENSE = (("logistic", 60000, 784, "float64"), ("logistic", 60000, 784, "float32"), ("softmax", 20000, 784, "float64"))
-SPARSE = (("w8a-like, ones", 49749, (25,) * 12),)
+SPARSE = "w8a-like, ones"
 
 
 def cases() -> Iterator[Case]:
@@ -27,8 +27,7 @@ def cases() -> Iterator[Case]:
         return
     for kind, n, d, dtype in DENSE:
         yield functools.partial(dense, kind, n, d, dtype)
-    for name, n, sizes in SPARSE:
-        yield functools.partial(sparse, name, n, sizes)
+    yield from (functools.partial(sparse, name, n, sizes) for name, n, sizes, _ in GROUPS if name == SPARSE)
 
 
 def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:

@@ -181,8 +181,7 @@ class Frame:
             return made(Upload, (worker, k, first, number, array, second))
         if kind == _BROADCAST:
             if not worker:
-                steps = int(second) if 0 <= second <= MOST_WHOLE else _whole(second)
-                return made(Broadcast, (k, number, first, steps, array, None, 0))
+                return made(Broadcast, (k, number, first, _whole(second), array, None, 0))
             rest = self.buffer[self.nbytes : received]
             self.nbytes += worker
             return _read_broadcast(rest, worker, k, first, _whole(second), number, array)

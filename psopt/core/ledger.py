@@ -5,7 +5,7 @@ Logical counts are per worker and do not depend on where workers live: theta sen
 workers counts three times, as the papers count. ``wire`` counts beside them what really crossed between ranks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -75,32 +75,9 @@ class Ledger:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.wire = Wire()
-        self._noted: list[Message] = []
         self._counts = {name: [0] * workers for name in COLUMNS}
         self._everyone = dict.fromkeys(COLUMNS, 0)
         self.resumed()
-
-    @property
-    def note(self) -> Callable[[Message], None]:
-        """As `up`, in no time: counted when somebody looks, or when the next message down is on its way."""
-        return self._noted.append
-
-    @property
-    def _counts(self) -> dict[str, list[int]]:
-        if self._noted:
-            self._count()
-        return self._columns
-
-    @_counts.setter
-    def _counts(self, columns: dict[str, list[int]]) -> None:
-        self._columns = columns
-
-    def _count(self) -> None:
-        """Counts what was noted."""
-        noted = self._noted[:]
-        self._noted.clear()
-        for message in noted:
-            self.up(message)
 
     def resumed(self) -> None:
         counts = self._counts
@@ -132,8 +109,6 @@ class Ledger:
 
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
-        if self._noted:
-            self._count()
         if type(message) is Broadcast:
             self._add("downloads", 1, workers)
             self._add("payload_bytes_down", message.theta.nbytes, workers)

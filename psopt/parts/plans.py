@@ -93,7 +93,7 @@ class Rounds:
             return None
         for rho in self._instants:
             if rho > start:
-                stop = rho if end is None or rho < end else end
+                stop = rho if end is None else min(rho, end)
                 return PlanEntry(start, stop - start)
         return None
 

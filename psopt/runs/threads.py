@@ -4,12 +4,12 @@ A core is shared by the ranks of its host that compute and may run on it; a rank
 together, and one thread at least. A rank without workers, as the server's, mostly waits and takes no share.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from psopt.config import RunConfig
+from psopt.launch import affinity, cores
 from psopt.problems.base import Problem
 from psopt.problems.crew import Crew
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 Place = tuple[str, Sequence[int], bool]
 """A rank's host, the cores that it may run on, and whether it computes."""
-
-
-def cores() -> list[int]:
-    """The cores that this process may run on, by number."""
-    return sorted(os.sched_getaffinity(0))
 
 
 def shares(places: Sequence[Place]) -> list[int]:
@@ -39,22 +34,23 @@ def shares(places: Sequence[Place]) -> list[int]:
 
 def in_process(config: RunConfig, at_once: int = 1) -> int:
     """How many threads a run in this process may use, where so many share its cores."""
-    return max(1, len(cores()) // at_once) if config.threads == "auto" else config.threads
+    return max(1, cores() // at_once) if config.threads == "auto" else config.threads
 
 
 def on_rank(config: RunConfig, link: "Link", computes: bool) -> int:
     """The same for this rank of a job; all ranks call it together."""
-    places = link.gather([link.host, cores(), computes], config.timeouts.start_s)
-    if config.threads == "auto":
-        return shares(places)[link.rank]
-    return config.threads if computes else 1
+    return _wanted(config, link.gather([link.host, affinity(), computes], config.timeouts.start_s))[link.rank]
 
 
 def foreseen(config: RunConfig, computing: Sequence[bool]) -> list[int]:
     """The same for each rank of a job that is not begun, on this machine; ``computing``: whether it has workers."""
+    return _wanted(config, [("here", affinity(), computes) for computes in computing])
+
+
+def _wanted(config: RunConfig, places: Sequence[Place]) -> list[int]:
     if config.threads == "auto":
-        return shares([("here", cores(), computes) for computes in computing])
-    return [config.threads if computes else 1 for computes in computing]
+        return shares(places)
+    return [config.threads if computes else 1 for _, _, computes in places]
 
 
 def parts_of(problem: Problem | None) -> int:

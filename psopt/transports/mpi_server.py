@@ -165,7 +165,7 @@ class ServerEnd:
             receives, slots = self._standing, self._slots
         else:
             receives, slots = [self._standing[m] for m in asked], [self._slots[m] for m in asked]
-        self._collect(message, asked, receives, slots, receive, self.ledger.note)
+        self._collect(message, asked, receives, slots, receive)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
         room = value_nbytes(message.what, self._dim)
@@ -283,7 +283,7 @@ class ServerEnd:
                 answer = answer._replace(vector=answer.vector.copy())
             answers[answer.worker] = answer
 
-        self._collect(question, None, into.receives, into.slots, keep, self.ledger.up)
+        self._collect(question, None, into.receives, into.slots, keep)
         return answers
 
     def _collect(
@@ -293,7 +293,6 @@ class ServerEnd:
         receives: list[Any],
         slots: list[Frame],
         receive: Callable[[Any], None],
-        count: Callable[[Any], None],
     ) -> None:
         """Sends the question, if any, posts the receives, and hands over answers as they arrive, until all are in."""
         clock = time.perf_counter
@@ -306,7 +305,7 @@ class ServerEnd:
         handled_s = patience.began - start
         if start > self._next_look:
             self._keep_alive_idle()
-        testsome, home = MPI.Request.Testsome, self._home
+        testsome, count, home = MPI.Request.Testsome, self.ledger.up, self._home
         worked_s = [0.0] * self._ranks
         looks = taken_nbytes = 0
         missing = len(receives)

@@ -5,7 +5,7 @@ The same steps as `psopt.problems.perceptron` takes with BLAS for many rows.
 
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
-# products.py 2cf69e022107
+# products.py 13d820354aed
 # softmax.py a6f60dbd66bb
 
 from numba import njit

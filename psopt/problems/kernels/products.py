@@ -2,9 +2,8 @@
 
 One load of a row of weights serves five rows of the batch, and each load of the batch two rows of weights; what is
 summed stays in registers. Weights are read once and their gradient is written once; long rows meet few weights by
-pieces. The order
-of every sum depends on the shapes alone, and nothing is skipped for being zero, so that a NaN or an infinity always
-comes out again.
+pieces. The order of every sum depends on the shapes alone, and nothing is skipped for being zero, so that a NaN or an
+infinity always comes out again.
 
 What is to be worked on next can be fetched from memory meanwhile, a share beside each piece: all at once would keep the
 second-level cache from answering.
@@ -93,9 +92,8 @@ def rows_by_rows(X, W, out, ahead):
             out[b + 3, g] += s3
             out[b + 4, h] += r4
             out[b + 4, g] += s4
-            if (
-                H <= SKINNY
-            ):  # few weights stay in the cache and rows come once; otherwise rows stay and weights come once
+            # Few weights stay in the cache and rows come once; otherwise rows stay and weights come once.
+            if H <= SKINNY:
                 h += 2
                 if h == pairs:
                     b, h = b + 5, 0

@@ -5,12 +5,19 @@ Continuous integration sets it, so that a missing component cannot turn tests of
 
 import functools
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from psopt import launch
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ def small(monkeypatch):
     monkeypatch.setattr(linear, "DENSE", ((50, 5, "float64"), (40, 3, "float32")))
     monkeypatch.setattr(linear, "GROUPS", (("ones", 60, (3, 4), True), ("values", 60, (3, 4), False)))
     monkeypatch.setattr(threads, "DENSE", (("logistic", 50, 5, "float64"), ("softmax", 50, 5, "float32")))
-    monkeypatch.setattr(threads, "SPARSE", (("ones", 60, (3, 4)),))
+    monkeypatch.setattr(threads, "SPARSE", "ones")
     monkeypatch.setattr(networks, "SAMPLES", 40)
     monkeypatch.setattr(networks, "FULL", ((30, (), "float64"),))
     monkeypatch.setattr(networks, "BATCHES", ((5, (7,), "float32"),))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from psopt.bench.linear import GROUPS, one_hot
+from psopt.bench import linear
 from psopt.bench.result import Case, Row
 from psopt.bench.turns import take_turns
 from psopt.data.table import Table
@@ -27,7 +27,7 @@ def cases() -> Iterator[Case]:
         return
     for kind, n, d, dtype in DENSE:
         yield functools.partial(dense, kind, n, d, dtype)
-    yield from (functools.partial(sparse, name, n, sizes) for name, n, sizes, _ in GROUPS if name == SPARSE)
+    yield from (functools.partial(sparse, name, n, sizes) for name, n, sizes, _ in linear.GROUPS if name == SPARSE)
 
 
 def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:
@@ -39,7 +39,7 @@ def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:
 
 def sparse(name: str, n: int, sizes: tuple[int, ...], seconds: float) -> list[Row]:
     """The same of a CSR shard whose rows hold one column of each group of ``sizes``, all values 1."""
-    return _row("logistic", f"logistic, CSR {name}", one_hot(n, sizes, True), "float64", seconds)
+    return _row("logistic", f"logistic, CSR {name}", linear.one_hot(n, sizes, True), "float64", seconds)
 
 
 def _row(kind: str, what: str, table: Table, dtype: str, seconds: float) -> list[Row]:

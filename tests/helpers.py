@@ -161,7 +161,7 @@ def go(course, rounds, each=None, evaluate=False):
             course.values.append(sum(answer.value for answer in transport.evaluate(question)))
         message = server.begin()
         if message is not None:
-            transport.exchange(message, server.receive)
+            transport.exchange(message, server.receive, server.land)
         server.finish()
         course.thetas.append(server.theta.copy())
         course.masks.append(server.uploaded)

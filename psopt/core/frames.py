@@ -66,6 +66,13 @@ def frames_of(count: int, nbytes: int, mapped_in: str | None = None) -> tuple[np
     return block, [Frame(row[: HEADER_NBYTES + nbytes]) for row in block]
 
 
+def first_word(kind: Kind, dtype: np.dtype) -> int:
+    """The first eight bytes of a header of worker 0, as an int64 of a machine whose bytes are as those of messages:
+    worker m's is larger by m 2^32.
+    """
+    return int.from_bytes(HEADER.pack(kind, _CODES[dtype.char], *6 * (0,))[:8], "little")
+
+
 def frame_of(vector: int, dtype: np.dtype) -> "Frame":
     """A frame for one vector of that many elements, and its `Frame.array`."""
     _, (frame,) = frames_of(1, vector * dtype.itemsize)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from psopt.core.frames import nbytes
-from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Message, Skip, Upload, Value
+from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Landed, Message, Skip, Upload, Value
 
 
 @dataclass
@@ -107,9 +107,38 @@ class Ledger:
         self._control_up[m] += HEADER_NBYTES
         self._gradients[m] += message[2]
 
+    def land(self, landed: Landed) -> None:
+        """Many answers have arrived, which need no reading."""
+        _, uploads, skips, uploaded, skipped, each, gradients, _, vectors = landed
+        self.wire.up(landed.nbytes, uploads + skips)
+        alike, everyone = each is not None, self._everyone
+        size = vectors[0].nbytes if uploads else 0
+        if alike and uploads == self.workers:
+            everyone["uploads"] += 1
+            everyone["payload_bytes_up"] += size
+        elif alike and skips == self.workers:
+            everyone["skips"] += 1
+        else:
+            for m in np.flatnonzero(uploaded).tolist():
+                self._uploads[m] += 1
+                self._payloads[m] += size
+            for m in np.flatnonzero(skipped).tolist():
+                self._skips[m] += 1
+            for m in np.flatnonzero(uploaded | skipped).tolist():
+                self._control_up[m] += HEADER_NBYTES
+                self._gradients[m] += int(gradients[m])
+            return
+        everyone["control_bytes_up"] += HEADER_NBYTES
+        everyone["gradient_evaluations"] += each
+
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
-        if type(message) is Broadcast:
+        if type(message) is Broadcast and workers is None:
+            everyone = self._everyone
+            everyone["downloads"] += 1
+            everyone["payload_bytes_down"] += message.theta.nbytes
+            everyone["control_bytes_down"] += HEADER_NBYTES + message.mask_nbytes
+        elif type(message) is Broadcast:
             self._add("downloads", 1, workers)
             self._add("payload_bytes_down", message.theta.nbytes, workers)
             self._add("control_bytes_down", HEADER_NBYTES + message.mask_nbytes, workers)

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -94,6 +95,43 @@ class Skip(NamedTuple):
     gradients: int
     seconds: float
     left: float = math.nan
+
+
+class Landed(NamedTuple):
+    """Answers to a broadcast that need no reading, all of a round together: no message, but what is found of many.
+
+    Attributes
+    ----------
+    round : int
+    uploads, skips : int
+        How many they are.
+    uploaded, skipped : ndarray, shape (M,), bool
+        Whose they are.
+    each : int or None
+        The gradients that each of them took, where all took as many.
+    gradients : ndarray, shape (M,), int64
+        As in `Upload`, of those who answered.
+    left : ndarray, shape (M,), float64
+        Likewise.
+    vectors : sequence of M ndarrays, shape (dim,), or None
+        The payloads of those who uploaded.
+    """
+
+    round: int
+    uploads: int
+    skips: int
+    uploaded: np.ndarray
+    skipped: np.ndarray
+    each: int | None
+    gradients: np.ndarray
+    left: np.ndarray
+    vectors: Sequence[np.ndarray] | None
+
+    @property
+    def nbytes(self) -> int:
+        """As they crossed."""
+        payloads = self.uploads * self.vectors[0].nbytes if self.uploads else 0
+        return (self.uploads + self.skips) * HEADER_NBYTES + payloads
 
 
 class Evaluate(NamedTuple):

@@ -24,7 +24,8 @@ def goes_with(part: object, quick: str, plain: str) -> bool:
 def lands_in_rows(algorithm: Algorithm) -> bool:
     """Whether uploads may arrive where they are held, in place of the codec's and the aggregator's `absorb`."""
     codec, aggregator = algorithm.codec, algorithm.aggregator
-    return goes_with(codec, "verbatim", "absorb") and codec.verbatim and goes_with(aggregator, "move", "absorb")
+    moves = all(goes_with(aggregator, quick, "absorb") for quick in ("move", "land"))
+    return goes_with(codec, "verbatim", "absorb") and codec.verbatim and moves
 
 
 class Model:
@@ -44,7 +45,8 @@ class Model:
         dim, dtype, fill = theta.size, theta.dtype, algorithm.start.fill
         self._aggregator, self._update = algorithm.aggregator, algorithm.update
         self._aggregate = self._aggregator.init(dim, dtype, fill, algorithm.codec, samples)
-        if room.rows is not None and lands_in_rows(algorithm):
+        self._lands = room.rows is not None and lands_in_rows(algorithm)
+        if self._lands:
             self._aggregator.move(self._aggregate, room.rows)
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
@@ -52,6 +54,16 @@ class Model:
         self._fused = owes and steps
         self.open = partial(self._aggregator.open, self._aggregate)
         self.absorb = partial(self._aggregator.absorb, self._aggregate)
+
+    def land(self, uploaded: np.ndarray, vectors: Sequence[np.ndarray]) -> None:
+        """``absorb(m, vectors[m])`` for every worker with ``uploaded[m]``, shape (M,), bool; where there is a room for
+        rows, these are the vectors.
+        """
+        if self._lands:
+            self._aggregator.land(self._aggregate, uploaded)
+        else:
+            for m in np.flatnonzero(uploaded).tolist():
+                self.absorb(m, vectors[m])
 
     def step(self, step_size: float) -> float:
         """Moves theta and returns ||theta^{k+1} - theta^k||^2; the step size counts here unless workers applied it."""

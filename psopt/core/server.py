@@ -12,7 +12,7 @@ import numpy as np
 from psopt.algorithm import Algorithm
 from psopt.core import downlink
 from psopt.core.history import Anchors, History
-from psopt.core.messages import Broadcast, Hello, Skip, Upload, made, mask_nbytes
+from psopt.core.messages import Broadcast, Hello, Landed, Skip, Upload, made, mask_nbytes
 from psopt.core.model import Model
 from psopt.core.room import NO_ROOM, Room
 from psopt.errors import ConfigError, IncompatibleParts, ProtocolError
@@ -229,10 +229,7 @@ class Server:
         """
         m, k = message[:2]
         if k != self.round or m not in self._awaited:
-            raise ProtocolError(
-                f"an answer of worker {m} for round {k} arrived in round {self.round}, which awaits "
-                f"{sorted(self._awaited) or 'nobody'}"
-            )
+            raise self._unasked(m, k)
         self._awaited.remove(m)
         if self._hears_left:
             self.left[m] = message.left
@@ -242,6 +239,32 @@ class Server:
             self.uploaded[m] = True
             if self._said is not None:
                 self._said.append((m, payload.copy()))
+
+    def _unasked(self, m: object, k: int) -> ProtocolError:
+        return ProtocolError(
+            f"an answer of worker {m} for round {k} arrived in round {self.round}, which awaits "
+            f"{sorted(self._awaited) or 'nobody'}"
+        )
+
+    def land(self, landed: Landed) -> None:
+        """Takes many answers together, as `receive` would one after the other."""
+        k, uploads, skips, uploaded, skipped, _, _, left, vectors = landed
+        awaited = self._awaited
+        if uploads + skips == self.workers == len(awaited) and k == self.round:
+            awaited.clear()
+        else:
+            answered = set(np.flatnonzero(uploaded | skipped).tolist())
+            if k != self.round or not answered <= awaited:
+                raise self._unasked(sorted(answered - awaited) or sorted(answered), k)
+            awaited -= answered
+        if self._hears_left:
+            np.copyto(self.left, left, where=uploaded | skipped)
+        if not uploads:
+            return
+        self.uploaded |= uploaded
+        self._model.land(uploaded, vectors)
+        if self._said is not None:
+            self._said += [(m, vectors[m].copy()) for m in np.flatnonzero(uploaded).tolist()]
 
     @property
     def over(self) -> bool:

@@ -16,8 +16,10 @@ from psopt.problems import kernels
 class Aggregator(Protocol):
     """``samples``: n_m of every worker, for those that weigh by it.
 
-    Two methods make rounds faster, where there are vectors of the workers. ``move(state, rows)``, right after `init`:
-    they live in `Rows` that uploads arrive in, and `absorb` finds the payload in its row already. ``owed(state)``, if
+    Three methods make rounds faster, where there are vectors of the workers. ``move(state, rows)``, right after `init`:
+    they live in `Rows` that uploads arrive in, and `absorb` finds the payload in its row already. With it goes
+    ``land(state, uploaded)``: that is so of all workers with ``uploaded[m]``, shape (M,), bool, at least one. And
+    ``owed(state)``, if
     `total` is their sum: the rows, and the array that who asks will sum them into; None when there is nothing to do.
     """
 
@@ -226,6 +228,9 @@ class Lazy:
         state.held.absorb(m, payload)
         state.dirty = True
 
+    def land(self, state: _Sum, uploaded: np.ndarray) -> None:
+        state.dirty = True
+
     def total(self, state: _Sum) -> np.ndarray:
         if state.dirty:
             state.held.add_up(state.total)
@@ -300,6 +305,9 @@ class FreshMean:
     def absorb(self, state: _Mean, m: int, payload: np.ndarray) -> None:
         state.held.absorb(m, payload)
         state.spoke[m] = True
+
+    def land(self, state: _Mean, uploaded: np.ndarray) -> None:
+        state.spoke |= uploaded
 
     def total(self, state: _Mean) -> np.ndarray:
         if not state.formed:

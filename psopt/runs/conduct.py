@@ -261,7 +261,7 @@ class Conductor:
                 if message is None:
                     transport.idle()
                 else:
-                    transport.exchange(message, server.receive)
+                    transport.exchange(message, server.receive, server.land)
                 if losses.pending:
                     self._settle()
                 server.finish()

@@ -192,8 +192,8 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     hosts = link.gather(link.host, start_s)
     # One rank a host compiles first; the others then find the cache filled instead of compiling all at once.
     leads = hosts.index(link.host) == link.rank
-    compile_s = step(lambda: ready(config, sparse, first and not plan.quiet) if leads else 0.0)
-    step(lambda: ready(config, sparse, False) if members and not leads else 0.0)
+    compile_s = step(lambda: ready(config, sparse, first and not plan.quiet, True) if leads else 0.0)
+    step(lambda: ready(config, sparse, False, True) if members and not leads else 0.0)
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
     crew = held.enter_context(Crew(threads.on_rank(config, link, bool(members))))
     step(lambda: threads.employ(crew, mine.values()))

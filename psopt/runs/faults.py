@@ -14,7 +14,7 @@ import numpy as np
 
 from psopt.config import RunConfig
 from psopt.config.faults import Delay, Fault, Freeze, SlowNetwork, Strike
-from psopt.core.messages import Broadcast, Skip, Upload
+from psopt.core.messages import Broadcast, Landed, Skip, Upload
 from psopt.core.worker import Worker
 from psopt.errors import WorkerLost
 from psopt.runs import slow_network
@@ -133,7 +133,12 @@ class _Struck:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
         due = self._faults.due(THE_SERVER, message.round)
 
         def struck(answer: Upload | Skip) -> None:
@@ -144,7 +149,10 @@ class _Struck:
                     answer = answer._replace(payload=np.full_like(answer.payload, np.nan))
             receive(answer)
 
-        self._transport.exchange(message, struck if due else receive)
+        if due:
+            self._transport.exchange(message, struck)
+        else:
+            self._transport.exchange(message, receive, land)
 
 
 def _victim(fault: Fault) -> int:

@@ -16,6 +16,7 @@ from psopt.problems.kernels.warm import (
     LINEAR,
     NETWORKS,
     NOISY,
+    warm_calls,
     warm_packing,
     warm_rounding,
     warm_rows,
@@ -31,8 +32,10 @@ COMMAND = "psopt.cli"
 """Loaded where psopt is the program that runs, and by nobody else."""
 
 
-def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
+def ready(config: RunConfig, sparse: bool, tell: bool, waits: bool = False) -> float:
     """Compiles, or loads from the cache, what the run will call; returns the seconds it took.
+
+    ``waits``: for messages of other ranks.
 
     With ``tell``, says so when it takes long enough for a person to wonder.
     """
@@ -47,6 +50,8 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
         # A program of the user's may have threads that load cached code of its own meanwhile.
         with cache_first() if COMMAND in sys.modules else nullcontext():
             _compile(config, sparse)
+            if waits:
+                warm_calls()
     finally:
         telling.cancel()
     return perf_counter() - start

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from psopt.core.frames import nbytes
-from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
+from psopt.core.messages import Broadcast, Evaluate, Hello, Landed, Skip, Upload, Value
 from psopt.transports.base import Transport
 
 SLICE_S = 0.05
@@ -46,7 +46,12 @@ class SlowNetwork:
     def hellos(self) -> list[Hello]:
         return self._gathered(self._transport.hellos())
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
         self._send(message, message.workers)
         free = 0.0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from annotated_types import Gt
 
 from psopt.core.ledger import Ledger
-from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
+from psopt.core.messages import Broadcast, Evaluate, Hello, Landed, Skip, Upload, Value
 from psopt.core.room import Room
 from psopt.errors import PsoptError
 
@@ -74,8 +74,15 @@ class Transport(Protocol):
         """One greeting a worker, in worker order; the first thing to be asked for."""
         ...
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
-        """Sends a round's message to those it names, and hands over each answer as it arrives, until all are in."""
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
+        """Sends a round's message to those it names, and hands over each answer as it arrives, until all are in. Where
+        it can tell without reading them what they say, it may hand over many together instead, with ``land``.
+        """
         ...
 
     def evaluate(self, message: Evaluate) -> list[Value]:

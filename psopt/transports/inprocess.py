@@ -13,7 +13,19 @@ import numpy as np
 from psopt.core.downlink import Replica, Widened
 from psopt.core.frames import Frame, nbytes
 from psopt.core.ledger import Ledger
-from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Failure, Hello, Message, Skip, Stop, Upload, Value
+from psopt.core.messages import (
+    HEADER_NBYTES,
+    Broadcast,
+    Evaluate,
+    Failure,
+    Hello,
+    Landed,
+    Message,
+    Skip,
+    Stop,
+    Upload,
+    Value,
+)
 from psopt.core.room import NO_ROOM
 from psopt.core.worker import Worker
 from psopt.errors import WorkerFailed, WorkerLost
@@ -61,7 +73,12 @@ class InProcess:
     def hellos(self) -> list[Hello]:
         return [self._upward(self._asked(worker, Worker.hello)) for worker in self.workers]
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
         began = time.perf_counter()
         self.ledger.down(message, self.roll.asked if message.workers is None else message.workers)
         seen = self._downward(message)

@@ -115,7 +115,7 @@ class Link:
         target = [buffer, MPI.BYTE]
         if PERSISTENT_COLLECTIVES:
             return self.comm.Bcast_init(target, root=SERVER)
-        return _Repeated(lambda: self.comm.Ibcast(target, root=SERVER))
+        return Repeated(lambda: self.comm.Ibcast(target, root=SERVER))
 
     def standing_fan(self, buffer: np.ndarray, tag: int) -> "Fan":
         """Rank 0's standing sends of one buffer, one to each other rank."""
@@ -140,32 +140,32 @@ class Fan:
     """Standing sends that start together, and are done when all are."""
 
     def __init__(self, sends: list[Any]) -> None:
-        self._sends = sends
+        self.sends = sends
 
     def Start(self) -> None:
-        for send in self._sends:
+        for send in self.sends:
             send.Start()
 
     def Test(self) -> bool:
-        return all(send.Test() for send in self._sends)
+        return all(send.Test() for send in self.sends)
 
     def Free(self) -> None:
-        for send in self._sends:
+        for send in self.sends:
             send.Free()
 
 
-class _Repeated:
+class Repeated:
     """What MPI before version 4 lacks: an operation that can be started over and over."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         self._begin = begin
-        self._request = MPI.REQUEST_NULL
+        self.request = MPI.REQUEST_NULL
 
     def Start(self) -> None:
-        self._request = self._begin()
+        self.request = self._begin()
 
     def Test(self) -> bool:
-        return self._request.Test()
+        return self.request.Test()
 
     def Free(self) -> None:
         return None

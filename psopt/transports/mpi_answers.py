@@ -1,32 +1,158 @@
-"""Where the server receives what it asks for off the books: memory of its own, given back when it is not needed."""
+"""Where the server receives the answers to one kind of question, and how it learns which have come."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from psopt.core.frames import Frame, frames_of
+import numpy as np
+
+from psopt.core.frames import Frame, first_word, frames_of
+from psopt.core.messages import NO_VECTOR, Kind, Landed, made
+from psopt.problems import kernels
+from psopt.transports.mpi import MPI
+from psopt.transports.standing import Handles, address_of, check
+
+NEVER = -1
+"""No header begins with it."""
+SKIP = first_word(Kind.SKIP, NO_VECTOR.dtype)
+NOTHING_IS_PLAIN = NEVER, 0, NEVER
 
 
 class Answers:
-    """Slots for the answers of all workers to one kind of question, with ``room`` bytes each behind the header.
+    """Slots for one answer of each worker, and the standing receives into them.
 
     Parameters
     ----------
-    post : callable
-        Makes standing receives, one a worker, of frames and tags.
-    workers : int
-        M.
-    question : int
-        The tag of the answers.
+    comm : communicator
+    homes : sequence of int
+        The rank of each worker.
+    tags : sequence of int
+        Of each worker's answers. Where they are the same, two workers of one rank may fill each other's slot: the
+        message says whose it is.
     room : int
+        Bytes of a slot, behind the header.
+    mapped_in : str, optional
+        The folder of a file that the slots are in, instead of memory.
+
+    Attributes
+    ----------
+    block : ndarray, shape (M, any), uint8
+        The slots in a row; ``slots`` has them one by one.
     """
 
     def __init__(
-        self, post: Callable[[list[Frame], Sequence[int]], list[Any]], workers: int, question: int, room: int
+        self, comm: Any, homes: Sequence[int], tags: Sequence[int], room: int, mapped_in: str | None = None
     ) -> None:
-        self.room = room
-        _, self.slots = frames_of(workers, room)
-        self.receives = post(self.slots, [question] * workers)
+        self.room, self._homes = room, homes
+        self.block, self.slots = frames_of(len(homes), room, mapped_in)
+        places = zip(self.slots, homes, tags, strict=True)
+        self._receives = [comm.Recv_init([slot.buffer, MPI.BYTE], home, tag) for slot, home, tag in places]
+        self._vectors: Sequence[np.ndarray] | None = None
+        self._words = NEVER, 0, SKIP
+        self._plainly, self._round = False, 0
+        self._made_with(())
+
+    def _made_with(self, sends: Sequence[Any]) -> None:
+        """What compiled code works on."""
+        calls = kernels.calls
+        workers = len(self.slots)
+        self._handles = Handles([*self._receives, *sends])
+        said = np.zeros((workers, 3), np.int64)
+        said[:, calls.HOME] = self._homes
+        self._states, self._gradients = said[:, calls.STATE], said[:, calls.GRADIENTS]
+        self._found = np.zeros(1 + calls.AT_ONCE + 1, np.int32)
+        self._statuses = np.zeros(max(calls.AT_ONCE, len(sends)) * MPI._sizeof(MPI.Status), np.uint8)
+        known = {
+            calls.START_ALL: address_of("MPI_Startall"),
+            calls.TEST_SOME: address_of("MPI_Testsome"),
+            calls.TEST_ALL: address_of("MPI_Testall"),
+            calls.GIVE_WAY: address_of("sched_yield"),
+            calls.HANDLES: self._handles.address,
+            calls.HANDLE_NBYTES: self._handles.itemsize,
+            calls.SENDS: len(sends),
+            calls.FOUND: self._found.ctypes.data,
+            calls.ORDINALS: self._found[1:].ctypes.data,
+            calls.FLAG: self._found[-1:].ctypes.data,
+            calls.STATUSES: self._statuses.ctypes.data,
+        }
+        places = np.array([known[at] for at in range(len(known))], np.int64)
+        self._course, self._worked = np.zeros(1 + calls.SENT, np.int64), np.zeros(1 + max(self._homes))
+        self._course[calls.UPLOAD : calls.FIRST] = NOTHING_IS_PLAIN
+        self._uploaded, self._skipped, self._left = np.zeros(workers, bool), np.zeros(workers, bool), np.zeros(workers)
+        self._to_start = places, self._course, said, self._worked
+        told = self._uploaded, self._skipped, self._left, self._worked
+        slots = self.block.view(np.int64), self.block.view(np.float64)
+        self._to_collect = places, self._course, self._found, *slots, said, *told
+
+    def land(self, vectors: Sequence[np.ndarray]) -> None:
+        """Uploads like these, each its slot's own, need not be read."""
+        self._vectors = vectors
+        self._words = first_word(Kind.UPLOAD, vectors[0].dtype), vectors[0].size, SKIP
+
+    def start_with(self, sends: Sequence[Any]) -> None:
+        """Standing sends that `start` may start together with the receives of everyone's answers."""
+        self._made_with(sends)
+
+    def start(self, asked: Sequence[int] | None, k: int, plainly: bool, with_sends: bool = False) -> None:
+        """The answers of these workers (None: of everyone) for round k may come.
+
+        With ``plainly`` there will be no word of plain ones but `landed`, at the end: skips, and uploads that `land`.
+        """
+        if plainly is not self._plainly:
+            self._plainly = plainly
+            self._course[kernels.calls.UPLOAD : kernels.calls.FIRST] = self._words if plainly else NOTHING_IS_PLAIN
+        if asked is not None:
+            self._states.fill(kernels.calls.IDLE)
+            self._states[asked] = kernels.calls.AWAITED
+            self._handles.start(asked)
+        check(kernels.calls.start(*self._to_start, k, asked is None, with_sends))
+        self._round = k
+
+    def look(self, looks: int) -> int:
+        """Returns how many have come, after at most so many looks in a row that found nothing."""
+        came = kernels.calls.collect(*self._to_collect, looks)
+        check(came)
+        return came
+
+    @property
+    def missing(self) -> int:
+        """How many of the answers have not come."""
+        return self._course.item(kernels.calls.MISSING)
+
+    def silent(self) -> list[int]:
+        """The workers whose answer is missing."""
+        return np.flatnonzero(self._states == kernels.calls.AWAITED).tolist()
+
+    def unread(self) -> list[Frame]:
+        """Those of the last `look` that have to be read; they count as read now."""
+        course, calls = self._course, kernels.calls
+        if not course.item(calls.UNREAD):
+            return []
+        course[calls.UNREAD] = 0
+        first, states = course.item(calls.FIRST), self._states
+        came = [first + i for i in self._found[1 : 1 + self._found.item(0)].tolist()]
+        return [self.slots[m] for m in came if states.item(m) == calls.READ]
+
+    def worked(self, m: int, seconds: float) -> None:
+        """An answer that had to be read says how long worker m took."""
+        self._worked[self._homes[m]] += seconds
+
+    def most_worked(self) -> float:
+        """Seconds of the rank whose workers took longest, once no answer is missing."""
+        return max(self._worked[1:].tolist())
+
+    def landed(self) -> Landed | None:
+        """What there was of plain answers, once none is missing; valid until the next `start`."""
+        uploads, skips, least, most = self._course[kernels.calls.UPLOADS : kernels.calls.SENT].tolist()
+        if not uploads + skips:
+            return None
+        each = least if least == most else None
+        masks = self._uploaded, self._skipped
+        return made(Landed, (self._round, uploads, skips, *masks, each, self._gradients, self._left, self._vectors))
+
+    def sent(self) -> bool:
+        """Whether the sends that `start` started were done when the last answer had come."""
+        return self._course.item(kernels.calls.SENT) == 1
 
     def free(self) -> None:
-        for request in self.receives:
+        for request in self._receives:
             request.Free()

@@ -1,13 +1,13 @@
 """The server's end of the MPI transport, on rank 0.
 
-Receives stand, start when the question has left, and are completed in whatever order answers come. A message for
+Receives stand, start together with the question, and are completed in whatever order answers come. A message for
 everyone goes by a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a
 standing send to each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets
 nothing.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,8 +22,8 @@ from psopt.core.messages import (
     Evaluate,
     Failure,
     Hello,
-    KeepAlive,
     Kind,
+    Landed,
     Message,
     Save,
     Skip,
@@ -36,10 +36,11 @@ from psopt.core.messages import (
 from psopt.core.room import Room
 from psopt.errors import WorkerFailed
 from psopt.parts.rows import Rows
-from psopt.transports.base import Timeouts, failure_header, hosted_by, rank_of
+from psopt.transports.base import Timeouts, failure_header, rank_of
 from psopt.transports.in_two import InTwo
 from psopt.transports.mpi import (
     MPI,
+    Fan,
     Link,
     check_changes_size,
     check_size,
@@ -52,14 +53,13 @@ from psopt.transports.mpi_answers import Answers
 from psopt.transports.relay import Source
 from psopt.transports.roll import Roll
 from psopt.transports.spreading import BY_ITSELF, Spreading
+from psopt.transports.touch import Touch
 from psopt.transports.waiting import Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
 SAVED_NBYTES = 1 << 14
-WATCHED = 128
-"""Answers that are looked for at a time, in worker order, as ranks answer: a look costs as much as it looks at, and of
-thousands only the next few can have come.
-"""
+LOOKS = 16
+"""So many looks for answers in a row, each with a pause, before other duties are thought of."""
 
 
 class ServerEnd:
@@ -132,40 +132,42 @@ class ServerEnd:
             self._everyone = link.standing_fan(standing, Kind.BROADCAST)
         check_tags(workers)
         check_size(HEADER_NBYTES + payload_nbytes)
-        block, self._slots = frames_of(workers, payload_nbytes, mapped_in)
+        tags = [upload_tag(m) for m in range(workers)]
+        self._uploads = Answers(link.comm, self._home, tags, payload_nbytes, mapped_in)
         rows = None
         if payload_nbytes == vector:
-            vectors = [slot.hold(dim, dtype) for slot in self._slots]
-            rows = Rows(block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
+            vectors = [slot.hold(dim, dtype) for slot in self._uploads.slots]
+            rows = Rows(self._uploads.block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
+            self._uploads.land(vectors)
         leaves = not (collective or lazy_downlink) and sent == vector
         self.room = Room(self._down.hold(dim, dtype) if leaves else None, rows)
         self._theta, self._dim = self.room.theta, dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
-        self._standing = self._receives(self._slots, [upload_tag(m) for m in range(workers)])
-        self._numbers = Answers(self._receives, workers, Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
+        self._together = isinstance(self._everyone, Fan)
+        if self._together:
+            self._uploads.start_with(self._everyone.sends)
+        self._numbers = self._answers(Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
         self._vectors: Answers | None = None
-        self._keep_alive = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
-        self._keep_alive_requests: list[Any] = []
-        self._contacted = [time.perf_counter()] * link.size
-        self._next_look = time.perf_counter()
+        self._touch = Touch(link, workers, timeouts.idle_s, self.ledger)
         self._round = 0
 
     def hellos(self) -> list[Hello]:
-        answers = Answers(self._receives, self._workers, Kind.HELLO, 0)
+        answers = self._answers(Kind.HELLO, 0)
         told = self._gather_answers(None, answers)
         answers.free()
         return told
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
         self._round = message.round
         self._forget_vectors()
         asked = None if message.workers is None else message.workers.tolist()
-        if asked is None:
-            receives, slots = self._standing, self._slots
-        else:
-            receives, slots = [self._standing[m] for m in asked], [self._slots[m] for m in asked]
-        self._collect(message, asked, receives, slots, receive)
+        self._collect(message, asked, self._uploads, receive, land)
 
     def evaluate(self, message: Evaluate) -> list[Value]:
         room = value_nbytes(message.what, self._dim)
@@ -173,11 +175,11 @@ class ServerEnd:
             return self._gather_answers(message, self._numbers)
         if self._vectors is None or self._vectors.room != room:
             self._forget_vectors()
-            self._vectors = Answers(self._receives, self._workers, Kind.EVALUATE, room)
+            self._vectors = self._answers(Kind.EVALUATE, room)
         return self._gather_answers(message, self._vectors)
 
     def idle(self) -> None:
-        self._keep_alive_idle()
+        self._touch.keep(self._round)
 
     def save(self, k: int, own: Callable[[], None]) -> dict[int, str]:
         """Point to point, and on the wire's account alone."""
@@ -198,7 +200,7 @@ class ServerEnd:
                 self.ledger.wire.up(frames[i].nbytes)
                 said[answer.rank] = answer.text
             self._hear_unasked()
-            self._keep_alive_idle()
+            self._touch.keep(self._round)
             if len(said) < len(homes) and not patience.pause():
                 self._give_up({m for m, rank in enumerate(self._home) if rank not in said})
         for request in sending:
@@ -208,12 +210,12 @@ class ServerEnd:
     def stop(self, k: int) -> None:
         sending = self._send(Stop(k), None)
         self.ledger.down(Stop(k), None)
-        for request in [*sending, *self._keep_alive_requests]:
+        for request in [*sending, *self._touch.sending]:
             self._complete(request)
         self._failure_request.Cancel()
         self._failure_request.Wait()
-        for request in (*self._standing, self._everyone):
-            request.Free()
+        self._everyone.Free()
+        self._uploads.free()
         self._numbers.free()
         self._forget_vectors()
 
@@ -223,12 +225,9 @@ class ServerEnd:
             self._vectors.free()
             self._vectors = None
 
-    def _receives(self, slots: list[Frame], tags: Sequence[int]) -> list[Any]:
-        """Standing receives, one a worker. Where tags are the same, two workers of one rank may fill each other's slot:
-        the message says whose it is.
-        """
-        comm, home = self._comm, self._home
-        return [comm.Recv_init([slot.buffer, MPI.BYTE], home[m], tags[m]) for m, slot in enumerate(slots)]
+    def _answers(self, question: Kind, room: int) -> Answers:
+        """Where answers off the books are received."""
+        return Answers(self._comm, self._home, [question] * self._workers, room)
 
     def _frame_for(self, message: Message) -> Frame:
         """The frame that stands, if the message may be in it: not where theta lives in it and the message holds another
@@ -242,6 +241,20 @@ class ServerEnd:
         self._aside = self._aside.holding(check_size(nbytes(message)))
         return self._aside
 
+    def _ask(
+        self, question: Broadcast | Evaluate | None, asked: Sequence[int] | None, answers: Answers, plainly: bool
+    ) -> list[Any]:
+        """Starts the receives and sends the question, if any; returns what is left of sending it."""
+        k = self._round
+        if self._together and asked is None and answers is self._uploads:
+            frame = self._frame_for(question)
+            if frame is self._down:
+                frame.write(question)
+                answers.start(None, k, plainly, with_sends=True)
+                return self._gone_to_everyone()
+        answers.start(asked, k, plainly)
+        return [] if question is None else self._send(question, asked)
+
     def _send(self, message: Message, asked: Sequence[int] | None) -> list[Any]:
         """To everyone (None) by what stands for that; to a few, once to each rank that hosts one of them.
 
@@ -251,18 +264,20 @@ class ServerEnd:
             return self._send_down(message, self._source)
         frame = self._frame_for(message)
         size = frame.write(message)
-        now = time.perf_counter()
         if asked is None and frame is self._down:
             self._everyone.Start()
-            self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
-            self._contacted = [now] * self._ranks
-            return [self._everyone]
+            return self._gone_to_everyone()
         ranks = sorted({self._home[m] for m in (range(self._workers) if asked is None else asked)})
         self.ledger.wire.down(size, len(ranks))
-        for rank in ranks:
-            self._contacted[rank] = now
+        self._touch.with_some(ranks)
         view = [frame.buffer[:size], MPI.BYTE]
         return [self._comm.Isend(view, rank, Kind.BROADCAST) for rank in ranks]
+
+    def _gone_to_everyone(self) -> list[Any]:
+        """By what stands for that."""
+        self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
+        self._touch.with_first(self._ranks)
+        return [self._everyone]
 
     def _send_down(self, message: Message, source: Source | InTwo) -> list[Any]:
         """To everyone, of any length. The wire's account has what crosses between any two ranks."""
@@ -271,7 +286,7 @@ class ServerEnd:
         sending = source.send(frame.buffer[:size], last)
         reached = self._ranks if last else source.ranks
         self.ledger.wire.down(size, reached - 1)
-        self._contacted[:reached] = [time.perf_counter()] * reached
+        self._touch.with_first(reached)
         return sending
 
     def _gather_answers(self, question: Evaluate | None, into: Answers) -> list[Any]:
@@ -283,65 +298,57 @@ class ServerEnd:
                 answer = answer._replace(vector=answer.vector.copy())
             answers[answer.worker] = answer
 
-        self._collect(question, None, into.receives, into.slots, keep)
+        self._collect(question, None, into, keep)
         return answers
 
     def _collect(
         self,
         question: Broadcast | Evaluate | None,
         asked: Sequence[int] | None,
-        receives: list[Any],
-        slots: list[Frame],
+        answers: Answers,
         receive: Callable[[Any], None],
+        land: Callable[[Landed], None] | None = None,
     ) -> None:
-        """Sends the question, if any, posts the receives, and hands over answers as they arrive, until all are in."""
+        """Posts the receives, sends the question, if any, and hands over answers as they arrive, until all are in."""
         clock = time.perf_counter
-        start, sending = clock(), []
+        start = clock()
+        sending = self._ask(question, asked, answers, land is not None)
+        ledger = self.ledger
         if question is not None:
-            sending = self._send(question, asked)  # before all else: the workers are at it meanwhile
-            self.ledger.down(question, asked)
-        MPI.Prequest.Startall(receives)
+            ledger.down(question, asked)
         patience = Patience(self._timeouts.round_s)
         handled_s = patience.began - start
-        if start > self._next_look:
-            self._keep_alive_idle()
-        testsome, count, home = MPI.Request.Testsome, self.ledger.up, self._home
-        worked_s = [0.0] * self._ranks
-        looks = taken_nbytes = 0
-        missing = len(receives)
-        at, watched, following = list(range(min(missing, WATCHED))), receives[:WATCHED], WATCHED
-        while missing:
-            done = testsome(watched)
-            if not done:
-                looks += 1
-                if looks & 15 == 0:  # a failed worker's answer stays away: no hurry
-                    self._hear_unasked()
+        if start > self._touch.due:
+            self._touch.keep(self._round)
+        while answers.missing:
+            if not answers.look(1 if patience.resting else LOOKS):
+                self._hear_unasked()
                 if patience.resting:
-                    self._keep_alive_idle()
+                    self._touch.keep(self._round)
                 if not patience.pause():
-                    workers = range(self._workers) if asked is None else asked
-                    self._give_up({m for m, request in zip(workers, receives, strict=True) if not request.Test()})
+                    self._give_up(answers.silent())
                 continue
             began = patience.reset()
-            for i in done:
-                slot = slots[at[i]]
+            for slot in answers.unread():
                 message = slot.read()
-                taken_nbytes += slot.nbytes
-                count(message)
-                worked_s[home[message.worker]] += message.seconds
+                ledger.wire.up(slot.nbytes)
+                ledger.up(message)
+                answers.worked(message.worker, message.seconds)
                 receive(message)
-                if following < len(receives):
-                    at[i], watched[i] = following, receives[following]
-                    following += 1
-            missing -= len(done)
             handled_s += clock() - began
-        self.ledger.wire.up(taken_nbytes, len(receives))
-        for request in sending:
-            if not request.Test():
-                self._complete(request)
-        self.waited_s += clock() - start
-        self.handled_s += handled_s
-        self.computed_s += max(worked_s)
+        began = clock()
+        landed = answers.landed()
+        if landed:
+            ledger.land(landed)
+            land(landed)
+        if not answers.sent():
+            for request in sending:
+                if not request.Test():
+                    self._complete(request)
+        now = clock()
+        self.waited_s += now - start
+        self.handled_s += handled_s + now - began
+        self.computed_s += answers.most_worked()
 
     def _hear_unasked(self) -> None:
         """What a rank says of itself: that it has failed, which is raised, or that it was asked to end the run."""
@@ -365,29 +372,9 @@ class ServerEnd:
                 f"a message of round {self._round} was not taken within {timeout_s:g} s (timeouts.round_s)"
             )
 
-    def _give_up(self, missing: set[int]) -> NoReturn:
+    def _give_up(self, missing: Iterable[int]) -> NoReturn:
         """Names the workers whose answer is missing, and their ranks."""
         where = ", ".join(f"worker {m} (rank {self._home[m]} on {self._hosts[self._home[m]]})" for m in sorted(missing))
         raise WorkerFailed(
             f"round {self._round}: no answer within {self._timeouts.round_s:g} s (timeouts.round_s) from {where}"
         )
-
-    def _keep_alive_idle(self) -> None:
-        """A header to each rank that has heard nothing for a third of what it bears."""
-        now = time.perf_counter()
-        self._next_look = now + self._timeouts.idle_s / 12
-        due = now - self._timeouts.idle_s / 3
-        if min(self._contacted[1:]) > due:
-            return
-        self._keep_alive_requests = [r for r in self._keep_alive_requests if not r.Test()]
-        if self._keep_alive_requests:
-            return
-        message = KeepAlive(self._round)
-        size = self._keep_alive.write(message)
-        for rank in range(1, self._ranks):
-            if self._contacted[rank] <= due:
-                self._contacted[rank] = now
-                self.ledger.down(message, hosted_by(rank, self._workers, self._ranks)[:1])
-                self.ledger.wire.down(size)
-                view = [self._keep_alive.buffer, MPI.BYTE]
-                self._keep_alive_requests.append(self._comm.Isend(view, rank, Kind.KEEP_ALIVE))

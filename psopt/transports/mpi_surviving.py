@@ -23,6 +23,7 @@ from psopt.core.messages import (
     Hello,
     KeepAlive,
     Kind,
+    Landed,
     Message,
     Save,
     Skip,
@@ -109,7 +110,12 @@ class SurvivingServerEnd:
     def hellos(self) -> list[Hello]:
         return self._gather_answers(None, Kind.HELLO, self._slots)
 
-    def exchange(self, message: Broadcast, receive: Callable[[Upload | Skip], None]) -> None:
+    def exchange(
+        self,
+        message: Broadcast,
+        receive: Callable[[Upload | Skip], None],
+        land: Callable[[Landed], None] | None = None,
+    ) -> None:
         self._round = message.round
         asked = self.roll.living if message.workers is None else message.workers.tolist()
         self._collect(message, asked, Kind.BROADCAST, self._slots, receive)

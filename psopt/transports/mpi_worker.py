@@ -37,6 +37,7 @@ from psopt.transports.mpi import MPI, Link, check_size, needs_collective, upload
 from psopt.transports.relay import Relay
 from psopt.transports.roll import is_fatal
 from psopt.transports.spreading import BY_ITSELF, Spreading
+from psopt.transports.standing import Watch
 from psopt.transports.waiting import Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
@@ -44,6 +45,8 @@ TRACEBACK_NBYTES = 10_000
 GRACE_S = 2.0
 COLLECTIVE, SINGLE = range(2)
 MOST_SENDS = 8
+LOOKS = 16
+"""So many looks for the next message in a row, each with a pause, before other duties are thought of."""
 
 
 class WorkerEnd:
@@ -109,10 +112,10 @@ class WorkerEnd:
             _, (self._frames[COLLECTIVE],) = frames_of(1, dim * dtype.itemsize)
             self._receives[COLLECTIVE] = link.standing_broadcast(self._frames[COLLECTIVE].buffer)
         self._receives[SINGLE] = self._comm.Recv_init([single.buffer, MPI.BYTE], SERVER, MPI.ANY_TAG)
-        self._tests = {channel: receive.Test for channel, receive in self._receives.items()}
+        self._channels = list(self._receives)
+        self._watch = Watch(list(self._receives.values()))
         self._outboxes = {m: _Outbox(self._comm, worker.frames, upload_tag(m)) for m, worker in self._workers.items()}
         self._channel = COLLECTIVE if COLLECTIVE in self._receives else SINGLE
-        self._looks = 0
         self._round = 0
         self._at_work = -1
         self._passed_on = False
@@ -177,29 +180,20 @@ class WorkerEnd:
         self._at_work = -1
 
     def _next(self) -> int:
-        """Waits for the next message and tells its channel.
-
-        The channel of the last message is looked at every time, the other, if there is one, every fourth time:
-        whichever is looked at, MPI moves both along, and a look at many requests in one call costs several times more.
-        """
-        likely = self._channel
-        test, test_other = self._tests[likely], self._tests.get(1 - likely)
-        if test():
-            return likely
-        patience = Patience(self._timeouts.idle_s)
-        pause = patience.pause
-        while pause():
-            if test():
-                return likely
-            self._looks += 1
-            if self._looks & 3 == 0 and test_other is not None and test_other():
-                return 1 - likely
-            if self._looks & 15 == 0 or patience.resting:
+        """Waits for the next message and tells its channel."""
+        look = self._watch.look
+        found = look(LOOKS)
+        if found is None:
+            patience = Patience(self._timeouts.idle_s)
+            while found is None and patience.pause():
+                found = look(1 if patience.resting else LOOKS)
                 self._pass_on()
-        raise DeadlinePassed(
-            f"rank {self._link.rank} on {self._link.host} had no word from the server for "
-            f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
-        )
+        if found is None:
+            raise DeadlinePassed(
+                f"rank {self._link.rank} on {self._link.host} had no word from the server for "
+                f"{self._timeouts.idle_s:g} s (timeouts.idle_s)"
+            )
+        return self._channels[found]
 
     def _pass_on(self) -> None:
         """Tells the server, once, when this rank was asked to end."""

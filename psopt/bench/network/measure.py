@@ -124,7 +124,7 @@ def _psopt(
     limits = Limits(1, target.rounds - 1, target.rounds - 1, 0.0) if whole else _limits(len(places), quick)
     path = network.folder / "psopt.json"
     config = targets.config(experiment, row)
-    ready(parse(config), config["data"].get("format") == "libsvm", False)  # else each host would compile for itself
+    ready(parse(config), config["data"].get("format") == "libsvm", False, True)  # else each host compiles for itself
     write_json(path, {"config": config, "places": [place for _, place in places], "limits": asdict(limits)})
     ranks = min(experiment.workers + 1, network.hosts)
     timeout_s = SLACK_S + (limits.fewest + limits.warm) * len(places) * SLOWEST_ROUND_S

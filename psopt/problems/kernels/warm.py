@@ -28,6 +28,14 @@ def warm_vectors(dtype: str) -> None:
     warm_rows(dtype, np.dtype(dtype))
 
 
+def warm_calls() -> None:
+    """Make ready what waits for messages."""
+    calls = kernels.calls
+    calls.watch.compile(calls.WATCH)
+    calls.start.compile(calls.START)
+    calls.collect.compile(calls.COLLECT)
+
+
 def warm_rows(dtype: str, held: np.dtype) -> None:
     """Make sums of vectors that are held in dtype ``held`` ready for theta of ``dtype``."""
     rows, a, b = np.zeros((1, 1), held), np.zeros(1, dtype), np.zeros(1, dtype)

@@ -1,0 +1,246 @@
+"""Waiting for messages in compiled code, which calls MPI and the system by the addresses of their functions.
+
+Between two looks a process gives its core away. From Python each look, with all around it, takes microseconds, and more
+of them when other processes were on that core meanwhile: where ranks share cores, most of an empty round was that.
+"""
+
+from llvmlite import ir
+from numba import int64, njit, types
+from numba.extending import intrinsic
+
+_WHOLE = ir.IntType(32)
+_PLACE = ir.IntType(8).as_pointer()
+
+START_ALL, TEST_SOME, TEST_ALL, GIVE_WAY, HANDLES, HANDLE_NBYTES, SENDS, FOUND, ORDINALS, FLAG, STATUSES = range(11)
+"""Where ``places`` has the addresses of MPI_Startall, MPI_Testsome, MPI_Testall, sched_yield, and of a row of requests,
+one to receive each worker's answer, then, where these start with them, the sends of the question; the bytes of a handle
+in it; how many sends there are; and the addresses of what MPI tells: how many are done, which, whether all are, and
+their statuses.
+"""
+
+ROUND, UPLOAD, COUNT, SKIP, FIRST, MISSING, UNREAD, UPLOADS, SKIPS, LEAST, MOST, SENT = range(12)
+"""Where ``course`` has k, the first word of a plain upload of worker 0 and its number of elements, the first word of a
+plain skip of worker 0; then the first worker whose answer may be missing, how many answers are, how many of those that
+came have to be read, how many were plain uploads and plain skips, the least and the most gradients that one of these
+took, and whether the sends that started with the receives are done: 1, or 0; -1 when there are none.
+"""
+
+IDLE, AWAITED, LANDED, SILENT, READ = range(5)
+"""What is known of a worker's answer: none is awaited, it is, it was a plain upload, a skip, or has to be read."""
+
+STATE, GRADIENTS, HOME = range(3)
+
+AT_ONCE = 128
+"""Requests that are looked at in one call: it costs as much as it looks at, and of thousands only the next few, in the
+order in which ranks answer, can have come.
+"""
+
+_MANY = 2**62
+
+WATCH = "(int64[::1], int64[::1], int32[::1], int64)"
+START = "(int64[::1], int64[::1], int64[:, ::1], float64[::1], int64, boolean, boolean)"
+COLLECT = (
+    "(int64[::1], int64[::1], int32[::1], int64[:, ::1], float64[:, ::1], int64[:, ::1], boolean[::1], boolean[::1], "
+    "float64[::1], float64[::1], int64)"
+)
+"""What the functions below are called with, so that they can be compiled before there is anything to wait for."""
+
+
+def _called(builder, address, kinds, arguments):
+    """The int that the C function at an address returns."""
+    function = builder.inttoptr(address, ir.FunctionType(_WHOLE, kinds).as_pointer())
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def _test(typing_context, address, request, flag, status):
+    """MPI_Test; all are addresses."""
+
+    def made(context, builder, signature, arguments):
+        address, *places = arguments
+        return _called(builder, address, 3 * [_PLACE], [builder.inttoptr(place, _PLACE) for place in places])
+
+    return types.int32(*4 * [types.int64]), made
+
+
+@intrinsic
+def _start_all(typing_context, address, count, requests):
+    """MPI_Startall; all but ``count`` are addresses."""
+
+    def made(context, builder, signature, arguments):
+        address, count, requests = arguments
+        given = [builder.trunc(count, _WHOLE), builder.inttoptr(requests, _PLACE)]
+        return _called(builder, address, [_WHOLE, _PLACE], given)
+
+    return types.int32(*3 * [types.int64]), made
+
+
+@intrinsic
+def _test_all(typing_context, address, count, requests, flag, statuses):
+    """MPI_Testall; all but ``count`` are addresses."""
+
+    def made(context, builder, signature, arguments):
+        address, count, *places = arguments
+        given = [builder.trunc(count, _WHOLE), *(builder.inttoptr(place, _PLACE) for place in places)]
+        return _called(builder, address, [_WHOLE, *3 * [_PLACE]], given)
+
+    return types.int32(*5 * [types.int64]), made
+
+
+@intrinsic
+def _test_some(typing_context, address, count, requests, found, indices, statuses):
+    """MPI_Testsome; all but ``count`` are addresses."""
+
+    def made(context, builder, signature, arguments):
+        address, count, *places = arguments
+        given = [builder.trunc(count, _WHOLE), *(builder.inttoptr(place, _PLACE) for place in places)]
+        return _called(builder, address, [_WHOLE, *4 * [_PLACE]], given)
+
+    return types.int32(*6 * [types.int64]), made
+
+
+@intrinsic
+def _give_way(typing_context, address):
+    """sched_yield."""
+
+    def made(context, builder, signature, arguments):
+        return _called(builder, arguments[0], [], [])
+
+    return types.int32(types.int64), made
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def watch(places, requests, flag, looks):
+    """Looks at some requests in turn until one is done, at most ``looks`` times each.
+
+    Parameters
+    ----------
+    places : ndarray, shape (4,), int64
+        The addresses of MPI_Test, sched_yield, ``flag``, and of room for a status.
+    requests : ndarray, shape (n,), int64
+        The addresses of the handles.
+    flag : ndarray, shape (1,), int32
+    looks : int
+
+    Returns
+    -------
+    int
+        Which is done; n when none is; where MPI fails, its error code, negative.
+    """
+    for _ in range(looks):
+        for i in range(requests.size):
+            error = _test(places[0], requests[i], places[2], places[3])
+            if error:
+                return -error
+            if flag[0]:
+                return i
+        _give_way(places[1])
+    return requests.size
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def start(places, course, said, worked, k, everyone, with_sends):
+    """Before the answers of round k: none has come.
+
+    With ``everyone`` all receives are started, and ``with_sends`` the sends after them; without, the states of those
+    who are awaited stand already, and their receives are started by somebody else. Returns MPI's error code, negative.
+
+    See `collect` for the arrays; ``course[UPLOAD:FIRST]`` stands.
+    """
+    workers = said.shape[0]
+    error = 0
+    if everyone:
+        count = workers + (places[SENDS] if with_sends else 0)
+        error = _start_all(places[START_ALL], count, places[HANDLES])
+    missing = 0
+    for m in range(workers):
+        if everyone:
+            said[m, STATE] = AWAITED
+        missing += said[m, STATE] == AWAITED
+    course[MISSING] = missing
+    course[ROUND] = k
+    course[FIRST] = course[UNREAD] = course[UPLOADS] = course[SKIPS] = course[MOST] = 0
+    course[LEAST] = _MANY
+    course[SENT] = 0 if with_sends else -1
+    for rank in range(worked.size):
+        worked[rank] = 0.0
+    return -error
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def collect(places, course, found, words, numbers, said, uploaded, skipped, left, worked, looks):
+    """Takes the answers of a round that have come; looks until all have, one has to be read, or ``looks`` looks in a
+    row have found nothing.
+
+    An answer is plain when its header is that of a skip, or of an upload of the awaited length and dtype, by the worker
+    and for the round that it is awaited of: its payload lies where it is to be.
+
+    Parameters
+    ----------
+    places, course : ndarray, int64
+        See `START_ALL` and `ROUND`.
+    found : ndarray, shape (1 + AT_ONCE + 1,), int32
+        How many, which, and whether all, as MPI tells.
+    words : ndarray, shape (M, any), int64
+        What the receives receive into; ``numbers``, float64, is the same memory.
+    said : ndarray, shape (M, 3), int64
+        `STATE` of each worker's answer, the `GRADIENTS` that it took, and the `HOME` of the worker, a rank.
+    uploaded, skipped : ndarray, shape (M,), bool
+        Whose plain upload and whose plain skip have come, once none is missing.
+    left : ndarray, shape (M,), float64
+        The left side of each worker's rule.
+    worked : ndarray, shape (ranks,), float64
+        Seconds that each rank's workers took, together.
+    looks : int
+
+    Returns
+    -------
+    int
+        How many came; where MPI fails, its error code, negative.
+    """
+    came, quiet, workers = 0, 0, said.shape[0]
+    while course[MISSING] > 0 and course[UNREAD] == 0 and quiet < looks:
+        first = course[FIRST]
+        while said[first, STATE] != AWAITED:
+            first += 1
+        course[FIRST] = first
+        handles = places[HANDLES] + first * places[HANDLE_NBYTES]
+        count = min(AT_ONCE, workers - first)
+        error = _test_some(places[TEST_SOME], count, handles, places[FOUND], places[ORDINALS], places[STATUSES])
+        if error:
+            return -error
+        if found[0] <= 0:
+            quiet += 1
+            _give_way(places[GIVE_WAY])
+            continue
+        quiet = 0
+        for i in range(found[0]):
+            m = first + int64(found[1 + i])
+            kind, gradients, elements = words[m, 0] - (m << 32), words[m, 2], words[m, 5]
+            state = READ
+            if words[m, 1] == course[ROUND]:
+                if kind == course[UPLOAD] and elements == course[COUNT]:
+                    state = LANDED
+                elif kind == course[SKIP] and elements == 0:
+                    state = SILENT
+            said[m, STATE] = state
+            if state == READ:
+                course[UNREAD] += 1
+                continue
+            course[UPLOADS if state == LANDED else SKIPS] += 1
+            course[LEAST], course[MOST] = min(course[LEAST], gradients), max(course[MOST], gradients)
+            said[m, GRADIENTS] = gradients
+            left[m] = numbers[m, 3]
+            worked[said[m, HOME]] += numbers[m, 4]
+        came += found[0]
+        course[MISSING] -= found[0]
+    if course[MISSING] == 0:
+        for m in range(workers):
+            uploaded[m], skipped[m] = said[m, STATE] == LANDED, said[m, STATE] == SILENT
+        if course[SENT] == 0:
+            handles = places[HANDLES] + workers * places[HANDLE_NBYTES]
+            error = _test_all(places[TEST_ALL], places[SENDS], handles, places[FLAG], places[STATUSES])
+            if error:
+                return -error
+            course[SENT] = found[-1]
+    return came

@@ -24,11 +24,12 @@ from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew, total
 from psopt.problems.cuts import VECTORS_OF_NETWORKS, even, parts_of
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
-from psopt.problems.kernels.layers import LINEAR, RELU, TANH, activate, descend_layer
+from psopt.problems.kernels.layers import RELU, TANH
 from psopt.problems.kernels.network import network_blocks
-from psopt.problems.kernels.products import SKINNY, rows_by_columns, rows_by_rows, weighted_sums
-from psopt.problems.kernels.softmax import settle_softmax
+from psopt.problems.kernels.products import SKINNY
 from psopt.problems.kernels.steps import Rule, Walk
+from psopt.problems.kernels.tiled_network import tiled_pass
+from psopt.problems.kernels.tiles import LINE_NBYTES
 from psopt.problems.kernels.vector import regularise, squared_norm
 
 _ACTIVATIONS = {"relu": RELU, "tanh": TANH}
@@ -130,7 +131,7 @@ class Network:
     def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
         """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says.
 
-        All in one call, without BLAS whatever the sizes: hence `fused_rows`.
+        All in one call, by the kernels of few rows whatever the sizes: hence `fused_rows`.
         """
         check_walk(walk, self.samples)
         room = self._room(theta)
@@ -204,43 +205,9 @@ class Network:
             sizes, scratch = (self._activation, self._widths, self._bias), (room.up, room.down, room.unused)
             block = self._block_rows if len(X) <= self._block_rows else self._ahead_rows
             return network_blocks(*sizes, theta, X, labels, weight, block, *scratch, nowhere, fresh)
-        with np.errstate(over="ignore", invalid="ignore"):  # a NaN that comes out says it all
-            return self._with_blas(theta, X, labels, weight, room, out, fresh)
-
-    def _with_blas(
-        self,
-        theta: np.ndarray,
-        X: np.ndarray,
-        labels: np.ndarray,
-        weight: float,
-        room: "_Room",
-        out: np.ndarray | None,
-        fresh: bool,
-    ) -> tuple[float, int]:
-        """`_block` where the products are large."""
-        layers, activations, poison = self._split(theta, room.no_bias), [X], 0.0
-        first = 0
-        for number, (W, b) in enumerate(layers, 1):
-            z = room.up[first : first + len(X) * len(W)].reshape(len(X), len(W))
-            first += z.size
-            _scores(activations[-1], W, z)
-            if number < len(layers):
-                poison += activate(self._activation, z, b)
-            activations.append(z)
-        loss, right = settle_softmax(z, b, labels, weight)
-        if out is None:
-            return loss + poison, right
-        kind, d = LINEAR, z
-        gradients = self._split(out, room.unused)
-        for (W, _), (G, g), below in reversed(list(zip(layers, gradients, activations[:-1], strict=True))):
-            descend_layer(kind, activations.pop(), d, g, fresh)
-            _weight_gradient(d, below, G, fresh)
-            if below is not X:
-                first -= d.size
-                d_below = room.down[first - below.size : first].reshape(below.shape)
-                _back(d, W, d_below)
-                kind, d = self._activation, d_below
-        return loss + poison, right
+        nowhere = room.no_bias[:0] if out is None else out
+        sizes = self._activation, self._widths, self._bias
+        return tiled_pass(*sizes, theta, X, labels, weight, *room.tiled(), room.unused, nowhere, fresh)
 
     def _finish(self, loss: float, scale: float, theta: np.ndarray, out: np.ndarray) -> float:
         if not math.isfinite(loss):
@@ -249,13 +216,6 @@ class Network:
         if not self._l2:
             return scale * loss
         return scale * loss + 0.5 * self._l2 * regularise(theta, 1.0, self._l2, out)
-
-    def _split(self, flat: np.ndarray, instead: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(W, b) of each layer as views of ``flat``; without biases, b is a view of ``instead``."""
-        views = [flat[a:b].reshape(shape) for (a, b), (_, shape) in zip(self._places, self.tensors, strict=True)]
-        if self._bias:
-            return list(zip(views[::2], views[1::2], strict=True))
-        return [(W, instead[: len(W)]) for W in views]
 
     def _room(self, theta: np.ndarray, scratch: int = 0) -> "_Room":
         """The scratch of a thread."""
@@ -345,32 +305,20 @@ class _Room:
         self.down = np.empty(rows * widths[1:-1].sum(), dtype)  # derivatives of the loss over z_l of the hidden layers
         self.no_bias = np.zeros(max(widths[1:]), dtype)
         self.unused = np.empty_like(self.no_bias)  # takes a bias's gradient where there is no bias
+        self._widths = widths
+        self._tiled: tuple[np.ndarray, ...] = ()
 
-
-def _scores(X: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
-    """out = X W^T."""
-    if min(len(X), len(W)) <= SKINNY:
-        rows_by_rows(X, W, out, X[:0])
-    else:
-        np.dot(X, W.T, out=out)
-
-
-def _back(D: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
-    """out = D W."""
-    if min(D.shape) <= SKINNY:
-        rows_by_columns(D, W, out)
-    else:
-        np.dot(D, W, out=out)
-
-
-def _weight_gradient(D: np.ndarray, X: np.ndarray, out: np.ndarray, fresh: bool) -> None:
-    """out = D^T X, or out += D^T X."""
-    if min(D.shape) <= SKINNY:
-        weighted_sums(D, X, out, fresh, X[:0])
-    elif fresh:
-        np.dot(D.T, X, out=out)
-    else:
-        out += np.dot(D.T, X)  # between blocks of a full gradient only: small beside the product
+    def tiled(self) -> tuple[np.ndarray, ...]:
+        """What `tiled_pass` overwrites, made when it is first needed."""
+        if not self._tiled:
+            widths, dtype, rows = self._widths, self.panel.dtype, len(self.panel)
+            line = LINE_NBYTES // dtype.itemsize
+            length, widest = -(-rows // line) * line, max(widths[1:])
+            up = np.empty(length * widths[1:].sum(), dtype)
+            down, turned = np.empty((2, length * widest), dtype), np.empty(length * widest, dtype)
+            packed = np.empty(length * line * max(-(-widths[:-1] // line)), dtype)
+            self._tiled = np.empty((rows, widths[-1]), dtype), up, down, turned, packed
+        return self._tiled
 
 
 def _whole(value: object) -> bool:

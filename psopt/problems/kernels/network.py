@@ -1,11 +1,11 @@
 """A few rows through a whole network and back in one call: for a batch of ten, calls from Python cost a tenth.
 
-The same steps as `psopt.problems.perceptron` takes with BLAS for many rows.
+The same steps as `psopt.problems.perceptron` takes by tiles for many rows of wide layers.
 """
 
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
-# products.py 13d820354aed
+# products.py 396579b55efd
 # softmax.py a6f60dbd66bb
 
 from numba import njit

@@ -17,7 +17,7 @@ from numba import njit
 from psopt.problems.kernels.fetching import fetch
 from psopt.problems.kernels.links import FAST
 
-SKINNY = 16  # rows of the batch, or of the weights, up to which these kernels beat BLAS
+SKINNY = 16  # rows of the batch, or of the weights, up to which these kernels are the fastest
 _PIECE_NBYTES = 3200  # of a row: five rows and two of weights fit the first-level cache
 
 

@@ -176,7 +176,7 @@ def _warm_noisy(dtype: str, kind: str, curvature: bool, local_steps: bool) -> No
 
 
 def _warm_network(dtype: str, real: str, sparse: bool) -> None:
-    """A network of one unit, for features of ``dtype`` and theta of ``real``; and each step by itself, as with BLAS."""
+    """A network of one unit, for features of ``dtype`` and theta of ``real``; and what is called by itself."""
     chosen, panel = np.zeros(1, np.int64), np.ones((1, 1), real)
     kernels.rows.all_inside(chosen, 1)
     if sparse:
@@ -188,14 +188,12 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
     kernels.network.network_blocks(
         kernels.layers.RELU, widths, True, theta, panel, chosen, 1.0, 1, up, down, unused, out, True
     )
-    z, b = np.zeros((1, 1), real), np.zeros(1, real)
-    kernels.products.rows_by_rows(panel, panel, z, panel)
-    kernels.products.weighted_sums(z, panel, z.copy(), True, panel)
-    kernels.products.rows_by_columns(z, panel, z.copy())
-    kernels.layers.activate(kernels.layers.RELU, z, b)
-    kernels.layers.descend_layer(kernels.layers.RELU, z, z.copy(), b, True)
-    kernels.softmax.settle_softmax(z, b, chosen, 1.0)
-    kernels.softmax.softmax(z, b)
+    up, turned, packed = np.empty(64, real), np.empty(32, real), np.empty(256, real)
+    scores, down = np.zeros((1, 1), real), np.empty((2, 32), real)
+    room = scores, up, down, turned, packed, unused
+    kernels.tiled_network.tiled_pass(kernels.layers.RELU, widths, True, theta, panel, chosen, 1.0, *room, out, True)
+    kernels.products.rows_by_rows(panel, panel, scores, panel)
+    kernels.softmax.softmax(scores, np.zeros(1, real))
 
 
 def _warm_network_steps(dtype: str, sparse: bool) -> None:

@@ -58,6 +58,9 @@ def cases():
     rounded = {"kind": "theta", "values": "float32"}
     yield "everything in float32", _config(short, downlink=rounded), None
     yield "trees of float32", _config("lag-ps", downlink=rounded, broadcast="tree"), None
+    mesh = {"kind": "mesh", "segment": 256, "bandwidth_delay": 1}
+    yield "mesh of changes", _config("lag-wk", downlink="changes", broadcast=mesh), None
+    yield "mesh of theta", _config("lag-ps", broadcast=mesh), None
     yield "star of changes", _config("lag-wk", downlink="changes", broadcast="star"), None
     yield "collective", _config("lag-wk", broadcast="collective"), None
     network = {"kind": "perceptron", "classes": 7, "hidden": [5], "dtype": "float32"}

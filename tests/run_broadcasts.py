@@ -12,7 +12,7 @@ from pathlib import Path
 from psopt.bench.netlab.network import emulated, lacking
 
 SPREAD = Path(__file__).parent / "netlab" / "spread.py"
-KINDS = ("star", "collective", "chain", "tree:2", "tree:3", "tree", "chain::16384", "tree:2:16384")
+KINDS = ("star", "collective", "chain", "tree:2", "tree:3", "tree", "chain::16384", "tree:2:16384", "mesh")
 SIZES = (200, 20_000, 100_000, 1_600_000)
 NETWORKS = ((10.0, 20.0), (100.0, 5.0))
 HOSTS = 11

@@ -301,6 +301,21 @@ def test_segments_go_on_while_more_come():
     assert 10 * once < seconds["star"] < 11 * once
 
 
+def test_a_mesh_passed_on_by_hand():
+    """Two segments of a frame each to three ranks. The second leaves the server behind three headers and the first, and
+    comes to rank 2, which passes it on to rank 1 and then to rank 3, where it is a frame's time later than on rank 1.
+    """
+    hosts, L, B = Conversation(Network(8e5, 20e-3, "n"), 4), 20e-3, 1e5
+    mesh = Spreading("mesh", segment=1000, bandwidth_delay=1)
+    assert mesh.way(HEADER + 2000, 4).cuts == [(0, HEADER), (HEADER, HEADER + 1000), (HEADER + 1000, HEADER + 2000)]
+    work = tuple((rank, ((0.0, HEADER),)) for rank in (1, 2, 3))
+    spent = dict(zip(KINDS, hosts.ask(Question((HEADER + 2000,), work, False, mesh)), strict=True))
+    head, frame = wire_nbytes(HEADER) / B, wire_nbytes(1000) / B
+    assert spent["downlink"] == pytest.approx(3 * head + 2 * frame + frame + 2 * frame + frame)
+    assert spent["latency"] == pytest.approx(3 * L)
+    assert hosts.server_sent == 3 * wire_nbytes(HEADER) + 2 * wire_nbytes(1000)
+
+
 @pytest.mark.parametrize(
     ("broadcast", "measured_ms"),
     [
@@ -309,8 +324,9 @@ def test_segments_go_on_while_more_come():
         (Spreading("tree", arity=2), (89, 144, 284)),
         (Spreading("tree", arity=3), (67, 131, 339)),
         (Spreading("tree"), (46, 132, 285)),
+        (Spreading("mesh"), (46, 93, 167)),
     ],
-    ids=["star", "chain", "arity 2", "arity 3", "tree"],
+    ids=["star", "chain", "arity 2", "arity 3", "tree", "mesh"],
 )
 def test_broadcasts_take_what_was_measured(broadcast, measured_ms):
     """``make test-broadcasts``, 10 Mbit/s, 20 ms, 11 hosts; nothing of the model was fitted to it."""
@@ -326,7 +342,7 @@ def test_broadcasts_take_what_was_measured(broadcast, measured_ms):
 
 def test_runs_that_pass_messages_on_are_predicted(tmp_path):
     seconds = {}
-    for kind in ("auto", "star", "tree", "chain"):
+    for kind in ("auto", "star", "tree", "chain", "mesh"):
         for downlink in ("theta", "changes"):
             config = parse(tiny(name="r", workers=5, algorithm="gd", broadcast=kind, downlink=downlink))
             simulate(Plan(config, tmp_path / f"{kind}-{downlink}", quiet=True, warns=False))
@@ -334,7 +350,8 @@ def test_runs_that_pass_messages_on_are_predicted(tmp_path):
             assert sum(found.spent.values()) == pytest.approx(found.wall_s)
             seconds[kind, downlink] = found.wall_s
     for downlink in ("theta", "changes"):  # short messages: a hop costs, and a chain has five
-        assert seconds["tree", downlink] == pytest.approx(seconds["star", downlink], rel=0.2)
+        for kind in ("tree", "mesh"):
+            assert seconds[kind, downlink] == pytest.approx(seconds["star", downlink], rel=0.2)
         assert seconds["chain", downlink] > 2 * seconds["tree", downlink]
     long = parse(tiny(name="r", broadcast={"kind": "tree", "segment": 100_000}))
     simulate(Plan(long, tmp_path / "long", quiet=True, warns=False))

@@ -11,7 +11,7 @@ from helpers import tiny
 from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.runs.experiment import Plan, simulate
-from psopt.transports.spreading import Spreading, best_arity, children, cost, height, parent
+from psopt.transports.spreading import Spreading, best_arity, children, cost, cuts, height, mesh_cost, parent
 
 TREES = [(ranks, arity) for ranks in (2, 3, 4, 11, 28) for arity in (1, 2, 3, 10, 27)]
 
@@ -37,31 +37,84 @@ def test_the_best_arity_is_the_best_of_all(ranks):
 
 
 def test_short_messages_go_by_a_star_and_long_ones_by_a_chain():
+    def arity(spreading, nbytes, ranks=11):
+        return spreading.way(nbytes, ranks).arity
+
     tree = Spreading("tree")
-    assert [tree.arity_for(n, 11) for n in (48, 1000, 100_000, 10**7)] == [10, 10, 2, 1]
-    assert Spreading("tree", arity=3).arity_for(48, 11) == 3
-    assert Spreading("tree", arity=30).arity_for(48, 11) == 10
-    assert Spreading("chain").arity_for(48, 11) == 1
-    assert Spreading("star").arity_for(10**7, 11) == 10
-    assert {Spreading(kind).arity_for(48, 2) for kind in ("tree", "chain", "star")} == {1}
+    assert [arity(tree, n) for n in (48, 1000, 100_000, 10**7)] == [10, 10, 2, 1]
+    assert arity(Spreading("tree", arity=3), 48) == 3
+    assert arity(Spreading("tree", arity=30), 48) == 10
+    assert arity(Spreading("chain"), 48) == 1
+    assert arity(Spreading("star"), 10**7) == 10
+    assert {arity(Spreading(kind), 48, 2) for kind in ("tree", "chain", "star", "mesh")} == {1}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 11])
+@pytest.mark.parametrize("nbytes", [1, 300, 3000, 100_000])
+@pytest.mark.parametrize(
+    "spreading",
+    [
+        Spreading("tree", segment=256),
+        Spreading("chain", segment=256),
+        Spreading("star"),
+        Spreading("mesh"),
+        Spreading("mesh", segment=256, bandwidth_delay=1),
+    ],
+    ids=lambda spreading: f"{spreading.kind} {spreading.segment}",
+)
+def test_every_segment_reaches_every_rank_once(spreading, nbytes, ranks):
+    """From rank to rank, each from whom it expects it; in a mesh all ranks pass on what there is."""
+    way = spreading.way(nbytes, ranks)
+    busy = dict.fromkeys(range(ranks), 0)
+    for number in range(len(way.cuts)):
+        reached, todo = [], [0]
+        while todo:
+            rank = todo.pop()
+            for other in way.to(rank, number):
+                assert way.source(other, number) == rank
+                reached.append(other)
+                todo.append(other)
+                busy[rank] += 1
+        assert sorted(reached) == list(range(1, ranks))
+    if not way.arity:  # the server sends the header to all, the rest once
+        assert busy[0] == ranks - 1 + len(way.cuts) - 1
+        passed_on = [busy[rank] for rank in range(1, ranks)]
+        assert max(passed_on) - min(passed_on) <= ranks - 2  # one segment, to all others
+
+
+def test_long_messages_go_by_a_mesh_and_short_ones_by_a_star():
+    """Where the cost says so; a segment fills a frame at least, and of a long message no rank passes on very many."""
+    mesh = Spreading("mesh")
+    assert [mesh.way(n, 11).arity for n in (48, 1000, 10_000, 10**6)] == [10, 10, 0, 0]
+    assert mesh.way(10_000, 11).cuts[:2] == [(0, 48), (48, 1448)]
+    lengths = [stop - start for start, stop in (mesh.way(n, 11).cuts[1] for n in (10_000, 400_000, 10**6))]
+    assert lengths == [1400, 5000, 8192]
+    assert Spreading("mesh", segment=300).way(10_000, 11).cuts[1] == (48, 348)
+    assert Spreading("mesh", bandwidth_delay=10**6).way(10_000, 11).arity == 10
+    for n in (100, 2000, 5000, 20_000):
+        meshed = mesh_cost(n, 11, 1400, 32768) < cost(n, 11, 10, 8192, 32768)
+        assert (mesh.way(n, 11).arity == 0) == meshed
 
 
 @pytest.mark.parametrize("nbytes", [1, 255, 256, 257, 5000, 10**6, 10**9])
 def test_segments_cover_a_message(nbytes):
-    cuts = Spreading("chain", segment=256).cuts(nbytes)
-    assert cuts[0][0] == 0
-    assert cuts[-1][1] == nbytes
-    assert all(end == start for (_, end), (start, _) in itertools.pairwise(cuts))
-    assert all(start < end for start, end in cuts)
-    assert len(cuts) <= 513
+    found = cuts(nbytes, 256, 100)
+    assert found[0] == (0, min(100, nbytes))
+    assert found[0][0] == 0
+    assert found[-1][1] == nbytes
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
+    assert all(start < end for start, end in found)
+    assert len(found) <= 514
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ("ring", "broadcast.kind: found the text 'ring', expected one of auto, collective, star, tree, chain"),
-        ({"kind": "chain", "arity": 2}, "broadcast: `arity` and `bandwidth_delay` are for `tree`, and the kind is"),
-        ({"kind": "star", "segment": 1000}, "broadcast: `segment` is for `tree` and `chain`, and the kind is `star`"),
+        ("ring", "broadcast.kind: found the text 'ring', expected one of auto, collective, star, tree, chain, mesh"),
+        ({"kind": "chain", "arity": 2}, "broadcast: `arity` is for `tree`, and the kind is `chain`"),
+        ({"kind": "mesh", "arity": 2}, "broadcast: `arity` is for `tree`, and the kind is `mesh`"),
+        ({"kind": "chain", "bandwidth_delay": 9}, "broadcast: `bandwidth_delay` is for `tree` and `mesh`, and the"),
+        ({"kind": "star", "segment": 1000}, "broadcast: `segment` is for `tree`, `chain` and `mesh`, and the kind is"),
         ({"kind": "tree", "arity": 2, "bandwidth_delay": 9}, "broadcast: `bandwidth_delay` chooses the arity, which"),
         ({"kind": "tree", "segment": 10}, "broadcast.segment: found 10, expected a whole number of at least 256"),
     ],

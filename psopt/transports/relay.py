@@ -5,9 +5,9 @@ whom, and to whom they go. A segment leaves for all children before the next one
 what MPI sends unasked. A rank gets to work when it has all segments and they have left it: what it has handed to MPI
 would not move on while it computes.
 
-The tree is one of the ranks that host workers. Each of these answers a message before the server sends the next one, so
-that no message meets another one on its way, though short and long ones go by different trees. A rank without workers
-hears `Stop` alone, and keep-alives.
+The tree, or mesh, is one of the ranks that host workers. Each of these answers a message before the server sends the
+next one, so that no message meets another one on its way, though short and long ones go by different trees. A rank
+without workers hears `Stop` alone, and keep-alives.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from psopt.core.messages import HEADER_NBYTES, Message
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER
 from psopt.transports.mpi import MPI, Link, check_size
-from psopt.transports.spreading import Spreading, children, parent
+from psopt.transports.spreading import Spreading
 from psopt.transports.waiting import Patience
 
 FIRST, REST = 1, 2
@@ -58,14 +58,12 @@ class Source:
 
         ``last``: to the ranks without workers, too.
         """
-        arity = self._spreading.arity_for(message.size, self.ranks)
-        to, cuts = children(SERVER, self.ranks, arity), self._spreading.cuts(message.size)
-        if len(to) == self.ranks - 1:  # nobody passes anything on: one after the other
-            order = [(rank, cut) for rank in to for cut in cuts]
-        else:
-            order = [(rank, cut) for cut in cuts for rank in to]
+        way = self._spreading.way(message.size, self.ranks)
+        order = [(rank, cut) for number, cut in enumerate(way.cuts) for rank in way.to(SERVER, number)]
+        if way.one_by_one:
+            order.sort()
         if last:
-            order += [(rank, cut) for rank in range(self.ranks, self._size) for cut in cuts]
+            order += [(rank, cut) for rank in range(self.ranks, self._size) for cut in way.cuts]
         return [_sent(self._comm, message, cut, rank) for rank, cut in order]
 
     def Free(self) -> None:
@@ -73,7 +71,7 @@ class Source:
 
 
 class Relay:
-    """A worker rank's place in the tree.
+    """A worker rank's place among those that pass messages on.
 
     Parameters
     ----------
@@ -103,35 +101,40 @@ class Relay:
         Raises `DeadlinePassed` when nothing moves for ``idle_s``.
         """
         size = check_size(self._head.announced())
-        cuts = self._spreading.cuts(size)
+        way = self._spreading.way(size, self._ranks)
         frame = self._head
-        if len(cuts) > 1:
+        if len(way.cuts) > 1:
             frame = self._whole = self._whole.holding(size)
-            frame.buffer[: cuts[0][1]] = self._head.buffer[: cuts[0][1]]
-        arity = self._spreading.arity_for(size, self._ranks)
+            stop = way.cuts[0][1]
+            frame.buffer[:stop] = self._head.buffer[:stop]
         rank, comm, buffer = self._link.rank, self._comm, frame.buffer
-        to = children(rank, self._ranks, arity)
-        sending = deque(_sent(comm, buffer, cuts[0], child) for child in to)
-        source = parent(rank, arity)
-        awaited = deque((cut, comm.Irecv([buffer[slice(*cut)], MPI.BYTE], source, REST)) for cut in cuts[1:])
+        sending = deque(_sent(comm, buffer, way.cuts[0], child) for child in way.to(rank, 0))
+        awaited: dict[int, deque[tuple[int, Any]]] = {}
+        for number, cut in enumerate(way.cuts[1:], start=1):
+            source = way.source(rank, number)
+            receive = comm.Irecv([buffer[slice(*cut)], MPI.BYTE], source, REST)
+            awaited.setdefault(source, deque()).append((number, receive))
+        missing, queues = len(way.cuts) - 1, sorted(awaited.items())  # what rank 0 sends waits for this rank alone
         patience = Patience(self._idle_s)
-        while awaited or sending:
-            left = len(awaited) + len(sending)
-            while awaited and awaited[0][1].Test():
-                cut, _ = awaited.popleft()
-                sending += [_sent(comm, buffer, cut, child) for child in to]
+        while missing or sending:
+            left = missing + len(sending)
+            for _, queue in queues:
+                while queue and queue[0][1].Test():
+                    number, _ = queue.popleft()
+                    missing -= 1
+                    sending += [_sent(comm, buffer, way.cuts[number], other) for other in way.to(rank, number)]
             while sending and sending[0].Test():
                 sending.popleft()
-            if len(awaited) + len(sending) != left:
+            if missing + len(sending) != left:
                 patience = Patience(self._idle_s)
             elif not patience.pause():
-                self._give_up(source if awaited else None, to)
+                self._give_up([source for source, queue in queues if queue])
         return frame.read(size)
 
-    def _give_up(self, source: int | None, to: Sequence[int]) -> None:
-        what = "a message did not leave for ranks " + ", ".join(map(str, to))
-        if source is not None:
-            what = f"a message began and did not go on, by way of rank {source}"
+    def _give_up(self, sources: Sequence[int]) -> None:
+        what = "a message did not leave for all whom this rank passes it on to"
+        if sources:
+            what = f"a message began and did not go on, by way of rank {', '.join(map(str, sources))}"
         link = self._link
         raise DeadlinePassed(f"rank {link.rank} on {link.host}: {what}, within {self._idle_s:g} s (timeouts.idle_s)")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from psopt.transports.base import SERVER
-from psopt.transports.spreading import Spreading, children
+from psopt.transports.spreading import Spreading
 from psopt.views.cables import Passed
 from psopt.views.network import ENVELOPE, FRAME_OVERHEAD, SEGMENT
 from psopt.views.windows import Window, grown, lateness_s
@@ -98,7 +98,7 @@ class _Stream:
 
 
 class Relayed:
-    """One message on its way down the tree.
+    """One message on its way down the tree, or through the mesh.
 
     Parameters
     ----------
@@ -114,38 +114,44 @@ class Relayed:
     ) -> None:
         self._exchange, self._whole = exchange, whole
         self._ranks = 1 + max(rank for rank, _ in exchange.question.asked)  # who hosts no worker is not in the tree
-        self._arity = spreading.arity_for(nbytes, self._ranks)
-        self._sizes = [end - start for start, end in spreading.cuts(nbytes)]
+        self._way = spreading.way(nbytes, self._ranks)
+        self._sizes = [end - start for start, end in self._way.cuts]
         self._streams: dict[tuple[int, int], _Stream] = {}
         self._came: defaultdict[int, int] = defaultdict(int)
+        self._early: defaultdict[int, list[int]] = defaultdict(list)
         self._acted: dict[int, Moment] = {}
 
     def begin(self, moment: "Moment") -> None:
         """The server sends all segments: to one rank after the other where nobody passes them on."""
-        to, numbers = children(SERVER, self._ranks, self._arity), range(len(self._sizes))
-        order = [(number, child) for number in numbers for child in to]
-        for number, child in sorted(order, key=lambda each: each[1]) if len(to) == self._ranks - 1 else order:
+        way = self._way
+        order = [(number, child) for number in range(len(way.cuts)) for child in way.to(SERVER, number)]
+        for number, child in sorted(order, key=lambda each: each[1]) if way.one_by_one else order:
             self._put(SERVER, child, number, moment)
 
     def _put(self, rank: int, child: int, number: int, moment: "Moment") -> None:
         stream = self._streams.get((rank, child))
         if stream is None:
             stream = self._streams[rank, child] = _Stream(self._exchange, rank, child)
-        stream.put(self._sizes[number], moment, lambda there: self._arrived(child, there))
+        stream.put(self._sizes[number], moment, lambda there: self._arrived(child, number, there))
 
-    def _arrived(self, rank: int, there: "Moment") -> None:
-        """A rank acts on a segment when it looks, and never before it has acted on the one before."""
-        number = self._came[rank]
-        self._came[rank] = number + 1
+    def _arrived(self, rank: int, number: int, there: "Moment") -> None:
+        """A rank acts on a segment when it looks, and never before it has acted on the one before. It knows nothing of
+        a message until its first segment has come.
+        """
+        if number and rank not in self._acted:
+            self._early[rank].append(number)
+            return
         acted = self._exchange.relay_looks(rank, there, first=number == 0)
         if number:
             acted = max(acted, self._acted[rank])
         self._acted[rank] = acted
         self._exchange.hosts.waits_from(rank, acted.time)
-        self._exchange.at(acted, lambda: self._act(rank, number, acted))
+        for came in (number, *self._early.pop(rank, ())):
+            self._exchange.at(acted, lambda came=came: self._act(rank, came, acted))
 
     def _act(self, rank: int, number: int, moment: "Moment") -> None:
-        for child in children(rank, self._ranks, self._arity):
+        for child in self._way.to(rank, number):
             self._put(rank, child, number, moment)
-        if number == len(self._sizes) - 1:
+        self._came[rank] += 1
+        if self._came[rank] == len(self._sizes):
             self._whole(rank, moment)

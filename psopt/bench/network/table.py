@@ -152,7 +152,7 @@ def every(local_steps: int, step_size: float, **parts: Any) -> dict[str, Any]:
     return {"recipe": "fedavg", "selection": "all", "plan": plan, "step_size": step_size, **parts}
 
 
-TREE = {"broadcast": "tree"}
+TREE, MESH = {"broadcast": "tree"}, {"broadcast": "mesh"}
 PACKED = {"compressor": {"indices": "packed"}}
 TOP = {"kind": "overwrite", "compressor": {"kind": "top_k", "fraction": 0.02}, "feedback": True}
 LOOKS = {"trace": {"every": 1}, "stop": {"max_rounds": 100}}
@@ -222,6 +222,19 @@ SOFTMAX = Experiment(
             {"recipe": "lag-wk", **LONG},
             {**CHANGES, **TREE},
             rounds_as="psopt LAG-WK",
+            varies=True,
+        ),
+        Row(
+            "psopt LAG-WK, changes, mesh",
+            {"recipe": "lag-wk", **LONG},
+            {**CHANGES, **MESH},
+            rounds_as="psopt LAG-WK",
+            varies=True,
+        ),
+        Row(
+            "psopt LAG-WK, float32, changes, mesh",
+            {"recipe": "lag-wk", **LONG, "codec": {"compressor": "cast"}},
+            {**CHANGES, **MESH},
             varies=True,
         ),
         Row("psopt LAG-PS", {"recipe": "lag-ps", **LONG}, varies=True),

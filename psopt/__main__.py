@@ -61,6 +61,8 @@ def guarded() -> int:
             if first:
                 with contextlib.suppress(BrokenPipeError):
                     error.show()
+            else:
+                _let_the_first_speak()
             return 2
         except click.Abort as abort:
             cause = abort.__cause__
@@ -74,6 +76,8 @@ def guarded() -> int:
             time.sleep(TURN_S * min(told_rank(), 2))
         if first or alone:
             print(error, file=sys.stderr, flush=True)
+        elif not _in_a_job():
+            _let_the_first_speak()
         return _end_job(code) if alone else code
     except (BrokenPipeError, SystemExit):  # click makes the second of the first
         if _in_a_job() or not _nobody_reads():
@@ -89,6 +93,15 @@ def guarded() -> int:
     except BaseException:  # noqa: BLE001  (the guard is for everything)
         traceback.print_exc()
         return _end_job(1)
+
+
+def _let_the_first_speak() -> None:
+    """Before MPI is joined every rank finds the same mistake, and rank 0 says it; but mpiexec ends all ranks as soon as
+    one has left.
+    """
+    from psopt.transports.waiting import done_within
+
+    done_within(TURN_S, signals.asked)
 
 
 def _nobody_reads() -> bool:

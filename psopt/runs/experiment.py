@@ -33,7 +33,7 @@ from psopt.runs.folder import Run
 from psopt.runs.hosting import REORDER, SELECTION, generator, hosted
 from psopt.runs.losses import make_outliving
 from psopt.runs.progress import Progress
-from psopt.runs.readiness import ready
+from psopt.runs.readiness import ready, ready_to_wait
 from psopt.runs.replicas import run_replicas
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import packed, packed_width, unpacked
@@ -193,7 +193,7 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     # One rank a host compiles first; the others then find the cache filled instead of compiling all at once.
     leads = hosts.index(link.host) == link.rank
     compile_s = step(lambda: ready(config, sparse, first and not plan.quiet, True) if leads else 0.0)
-    step(lambda: ready(config, sparse, False, True) if members and not leads else 0.0)
+    step(lambda: 0.0 if leads else ready(config, sparse, False, True) if members else ready_to_wait())
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
     crew = held.enter_context(Crew(threads.on_rank(config, link, bool(members))))
     step(lambda: threads.employ(crew, mine.values()))

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import numpy as np
@@ -47,14 +47,26 @@ def ready(config: RunConfig, sparse: bool, tell: bool, waits: bool = False) -> f
     if tell:
         telling.start()
     try:
-        # A program of the user's may have threads that load cached code of its own meanwhile.
-        with cache_first() if COMMAND in sys.modules else nullcontext():
+        with _quickly():
             _compile(config, sparse)
             if waits:
                 warm_calls()
     finally:
         telling.cancel()
     return perf_counter() - start
+
+
+def ready_to_wait() -> float:
+    """As `ready`, for a rank that hosts no workers."""
+    start = perf_counter()
+    with _quickly():
+        warm_calls()
+    return perf_counter() - start
+
+
+def _quickly() -> AbstractContextManager[None]:
+    """Cached code without Numba's tables, unless a program of the user's may load cached code of its own meanwhile."""
+    return cache_first() if COMMAND in sys.modules else nullcontext()
 
 
 def _compile(config: RunConfig, sparse: bool) -> None:

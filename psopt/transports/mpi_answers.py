@@ -108,7 +108,7 @@ class Answers:
         self._round = k
 
     def look(self, looks: int) -> int:
-        """Returns how many have come, after at most so many looks in a row that found nothing."""
+        """Returns how many have come, after at most so many looks that found nothing."""
         came = kernels.calls.collect(*self._to_collect, looks)
         check(came)
         return came
@@ -120,7 +120,8 @@ class Answers:
 
     def silent(self) -> list[int]:
         """The workers whose answer is missing."""
-        return np.flatnonzero(self._states == kernels.calls.AWAITED).tolist()
+        awaited = np.flatnonzero(self._states == kernels.calls.AWAITED).tolist()
+        return [m for m in awaited if not self._receives[m].Test()]
 
     def unread(self) -> list[Frame]:
         """Those of the last `look` that have to be read; they count as read now."""

@@ -1,9 +1,9 @@
 """The server's end of the MPI transport, on rank 0.
 
-Receives stand, start together with the question, and are completed in whatever order answers come. A message for
-everyone goes by a collective, or, where all ranks share a host and a tree only makes them wait for each other, by a
-standing send to each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not asked gets
-nothing.
+Receives stand, start together with the question or when it has left, and are completed in whatever order answers come.
+A message for everyone goes by a collective, or, where all ranks share a host and a tree only makes them wait for each
+other, by a standing send to each, or from rank to rank; one for a few goes to their ranks alone, and whoever is not
+asked gets nothing.
 """
 
 import time
@@ -59,7 +59,7 @@ from psopt.transports.waiting import Patience, done_within
 FAILURE_NBYTES = 1 << 16
 SAVED_NBYTES = 1 << 14
 LOOKS = 16
-"""So many looks for answers in a row, each with a pause, before other duties are thought of."""
+"""So many looks for answers, each with a pause, before other duties are thought of."""
 
 
 class ServerEnd:
@@ -244,7 +244,7 @@ class ServerEnd:
     def _ask(
         self, question: Broadcast | Evaluate | None, asked: Sequence[int] | None, answers: Answers, plainly: bool
     ) -> list[Any]:
-        """Starts the receives and sends the question, if any; returns what is left of sending it."""
+        """Sends the question, if any, and starts the receives; returns what is left of sending it."""
         k = self._round
         if self._together and asked is None and answers is self._uploads:
             frame = self._frame_for(question)
@@ -252,8 +252,9 @@ class ServerEnd:
                 frame.write(question)
                 answers.start(None, k, plainly, with_sends=True)
                 return self._gone_to_everyone()
+        sending = [] if question is None else self._send(question, asked)
         answers.start(asked, k, plainly)
-        return [] if question is None else self._send(question, asked)
+        return sending
 
     def _send(self, message: Message, asked: Sequence[int] | None) -> list[Any]:
         """To everyone (None) by what stands for that; to a few, once to each rank that hosts one of them.
@@ -336,18 +337,24 @@ class ServerEnd:
                 answers.worked(message.worker, message.seconds)
                 receive(message)
             handled_s += clock() - began
+            if answers.missing:
+                self._hear_unasked()
+                if began > self._touch.due:
+                    self._touch.keep(self._round)
+                if began - patience.began > patience.timeout_s:
+                    self._give_up(answers.silent())
         began = clock()
         landed = answers.landed()
         if landed:
             ledger.land(landed)
             land(landed)
+        handled_s += clock() - began
         if not answers.sent():
             for request in sending:
                 if not request.Test():
                     self._complete(request)
-        now = clock()
-        self.waited_s += now - start
-        self.handled_s += handled_s + now - began
+        self.waited_s += clock() - start
+        self.handled_s += handled_s
         self.computed_s += answers.most_worked()
 
     def _hear_unasked(self) -> None:

@@ -169,8 +169,8 @@ def start(places, course, said, worked, k, everyone, with_sends):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def collect(places, course, found, words, numbers, said, uploaded, skipped, left, worked, looks):
-    """Takes the answers of a round that have come; looks until all have, one has to be read, or ``looks`` looks in a
-    row have found nothing.
+    """Takes the answers of a round that have come; looks until all have, one has to be read, or ``looks`` looks have
+    found nothing: so often the processor was given away, for who knows how long, and other duties wait.
 
     An answer is plain when its header is that of a skip, or of an upload of the awaited length and dtype, by the worker
     and for the round that it is awaited of: its payload lies where it is to be.
@@ -213,7 +213,6 @@ def collect(places, course, found, words, numbers, said, uploaded, skipped, left
             quiet += 1
             _give_way(places[GIVE_WAY])
             continue
-        quiet = 0
         for i in range(found[0]):
             m = first + int64(found[1 + i])
             kind, gradients, elements = words[m, 0] - (m << 32), words[m, 2], words[m, 5]

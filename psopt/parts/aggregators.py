@@ -201,7 +201,7 @@ class Lazy:
 
     Difference from the paper, which adds differences to a running sum: the sum is formed anew, in worker order, in each
     round in which somebody spoke. It costs one pass over what is held, carries no rounding error from round to round (a
-    running float32 sum never forgets the size of the first gradients), and lets uploads be absorbed as they arrive.
+    running float32 sum never forgets the size of the first gradients), and lets uploads be absorbed in any order.
 
     Attributes
     ----------

@@ -133,12 +133,7 @@ class Ledger:
 
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
-        if type(message) is Broadcast and workers is None:
-            everyone = self._everyone
-            everyone["downloads"] += 1
-            everyone["payload_bytes_down"] += message.theta.nbytes
-            everyone["control_bytes_down"] += HEADER_NBYTES + message.mask_nbytes
-        elif type(message) is Broadcast:
+        if type(message) is Broadcast:
             self._add("downloads", 1, workers)
             self._add("payload_bytes_down", message.theta.nbytes, workers)
             self._add("control_bytes_down", HEADER_NBYTES + message.mask_nbytes, workers)

@@ -14,12 +14,12 @@ import numpy as np
 
 from psopt.config import RunConfig
 from psopt.config.faults import Delay, Fault, Freeze, SlowNetwork, Strike
-from psopt.core.messages import Broadcast, Landed, Skip, Upload
+from psopt.core.messages import Broadcast, Skip, Upload
 from psopt.core.worker import Worker
 from psopt.errors import WorkerLost
 from psopt.runs import slow_network
 from psopt.runs.strikes import InjectedFault, strike
-from psopt.transports.base import Transport
+from psopt.transports.base import Land, Receive, Transport
 
 THE_SERVER = -1
 IN_PROCESS = "in process"
@@ -133,12 +133,7 @@ class _Struck:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         due = self._faults.due(THE_SERVER, message.round)
 
         def struck(answer: Upload | Skip) -> None:

@@ -5,12 +5,12 @@ sent once to each, one after the other; answers come in one after the other, eac
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from psopt.core.frames import nbytes
-from psopt.core.messages import Broadcast, Evaluate, Hello, Landed, Skip, Upload, Value
-from psopt.transports.base import Transport
+from psopt.core.messages import Broadcast, Evaluate, Hello, Skip, Upload, Value
+from psopt.transports.base import Land, Receive, Transport
 
 SLICE_S = 0.05
 
@@ -46,12 +46,7 @@ class SlowNetwork:
     def hellos(self) -> list[Hello]:
         return self._gathered(self._transport.hellos())
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         self._send(message, message.workers)
         free = 0.0
 

@@ -28,6 +28,9 @@ def hosted_by(rank: int, workers: int, ranks: int) -> list[int]:
     return [] if rank == SERVER else list(range(rank - 1, workers, ranks - 1))
 
 
+Receive, Land = Callable[[Upload | Skip], None], Callable[[Landed], None]
+"""What takes the answers to a broadcast: one by one, or many that need no reading."""
+
 if TYPE_CHECKING:
     from psopt.transports.roll import Roll
 
@@ -74,12 +77,7 @@ class Transport(Protocol):
         """One greeting a worker, in worker order; the first thing to be asked for."""
         ...
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         """Sends a round's message to those it names, and hands over each answer as it arrives, until all are in. Where
         it can tell without reading them what they say, it may hand over many together instead, with ``land``.
         """

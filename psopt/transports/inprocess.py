@@ -19,7 +19,6 @@ from psopt.core.messages import (
     Evaluate,
     Failure,
     Hello,
-    Landed,
     Message,
     Skip,
     Stop,
@@ -29,7 +28,7 @@ from psopt.core.messages import (
 from psopt.core.room import NO_ROOM
 from psopt.core.worker import Worker
 from psopt.errors import WorkerFailed, WorkerLost
-from psopt.transports.base import what_failed
+from psopt.transports.base import Land, Receive, what_failed
 from psopt.transports.roll import Roll, is_fatal, raised
 
 
@@ -73,12 +72,7 @@ class InProcess:
     def hellos(self) -> list[Hello]:
         return [self._upward(self._asked(worker, Worker.hello)) for worker in self.workers]
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         began = time.perf_counter()
         self.ledger.down(message, self.roll.asked if message.workers is None else message.workers)
         seen = self._downward(message)

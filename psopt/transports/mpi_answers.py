@@ -32,6 +32,8 @@ class Answers:
         Bytes of a slot, behind the header.
     mapped_in : str, optional
         The folder of a file that the slots are in, instead of memory.
+    sends : sequence of standing MPI requests, optional
+        What `start` may start together with the receives of everyone's answers.
 
     Attributes
     ----------
@@ -40,24 +42,26 @@ class Answers:
     """
 
     def __init__(
-        self, comm: Any, homes: Sequence[int], tags: Sequence[int], room: int, mapped_in: str | None = None
+        self,
+        comm: Any,
+        homes: Sequence[int],
+        tags: Sequence[int],
+        room: int,
+        mapped_in: str | None = None,
+        sends: Sequence[Any] = (),
     ) -> None:
+        workers = len(homes)
         self.room, self._homes = room, homes
-        self.block, self.slots = frames_of(len(homes), room, mapped_in)
+        self.block, self.slots = frames_of(workers, room, mapped_in)
         places = zip(self.slots, homes, tags, strict=True)
         self._receives = [comm.Recv_init([slot.buffer, MPI.BYTE], home, tag) for slot, home, tag in places]
         self._vectors: Sequence[np.ndarray] | None = None
         self._words = NEVER, 0, SKIP
         self._plainly, self._round = False, 0
-        self._made_with(())
-
-    def _made_with(self, sends: Sequence[Any]) -> None:
-        """What compiled code works on."""
         calls = kernels.calls
-        workers = len(self.slots)
         self._handles = Handles([*self._receives, *sends])
         said = np.zeros((workers, 3), np.int64)
-        said[:, calls.HOME] = self._homes
+        said[:, calls.HOME] = homes
         self._states, self._gradients = said[:, calls.STATE], said[:, calls.GRADIENTS]
         self._found = np.zeros(1 + calls.AT_ONCE + 1, np.int32)
         self._statuses = np.zeros(max(calls.AT_ONCE, len(sends)) * MPI._sizeof(MPI.Status), np.uint8)
@@ -75,7 +79,7 @@ class Answers:
             calls.STATUSES: self._statuses.ctypes.data,
         }
         places = np.array([known[at] for at in range(len(known))], np.int64)
-        self._course, self._worked = np.zeros(1 + calls.SENT, np.int64), np.zeros(1 + max(self._homes))
+        self._course, self._worked = np.zeros(1 + calls.SENT, np.int64), np.zeros(1 + max(homes))
         self._course[calls.UPLOAD : calls.FIRST] = NOTHING_IS_PLAIN
         self._uploaded, self._skipped, self._left = np.zeros(workers, bool), np.zeros(workers, bool), np.zeros(workers)
         self._to_start = places, self._course, said, self._worked
@@ -87,10 +91,6 @@ class Answers:
         """Uploads like these, each its slot's own, need not be read."""
         self._vectors = vectors
         self._words = first_word(Kind.UPLOAD, vectors[0].dtype), vectors[0].size, SKIP
-
-    def start_with(self, sends: Sequence[Any]) -> None:
-        """Standing sends that `start` may start together with the receives of everyone's answers."""
-        self._made_with(sends)
 
     def start(self, asked: Sequence[int] | None, k: int, plainly: bool, with_sends: bool = False) -> None:
         """The answers of these workers (None: of everyone) for round k may come.

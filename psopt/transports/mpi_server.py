@@ -23,12 +23,9 @@ from psopt.core.messages import (
     Failure,
     Hello,
     Kind,
-    Landed,
     Message,
     Save,
-    Skip,
     Stop,
-    Upload,
     Value,
     What,
     mask_nbytes,
@@ -36,7 +33,7 @@ from psopt.core.messages import (
 from psopt.core.room import Room
 from psopt.errors import WorkerFailed
 from psopt.parts.rows import Rows
-from psopt.transports.base import Timeouts, failure_header, rank_of
+from psopt.transports.base import Land, Receive, Timeouts, failure_header, rank_of
 from psopt.transports.in_two import InTwo
 from psopt.transports.mpi import (
     MPI,
@@ -54,12 +51,10 @@ from psopt.transports.relay import Source
 from psopt.transports.roll import Roll
 from psopt.transports.spreading import BY_ITSELF, Spreading
 from psopt.transports.touch import Touch
-from psopt.transports.waiting import Patience, done_within
+from psopt.transports.waiting import LOOKS, Patience, done_within
 
 FAILURE_NBYTES = 1 << 16
 SAVED_NBYTES = 1 << 14
-LOOKS = 16
-"""So many looks for answers, each with a pause, before other duties are thought of."""
 
 
 class ServerEnd:
@@ -133,7 +128,9 @@ class ServerEnd:
         check_tags(workers)
         check_size(HEADER_NBYTES + payload_nbytes)
         tags = [upload_tag(m) for m in range(workers)]
-        self._uploads = Answers(link.comm, self._home, tags, payload_nbytes, mapped_in)
+        self._together = isinstance(self._everyone, Fan)
+        sends = self._everyone.sends if self._together else ()
+        self._uploads = Answers(link.comm, self._home, tags, payload_nbytes, mapped_in, sends)
         rows = None
         if payload_nbytes == vector:
             vectors = [slot.hold(dim, dtype) for slot in self._uploads.slots]
@@ -144,9 +141,6 @@ class ServerEnd:
         self._theta, self._dim = self.room.theta, dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
-        self._together = isinstance(self._everyone, Fan)
-        if self._together:
-            self._uploads.start_with(self._everyone.sends)
         self._numbers = self._answers(Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
         self._vectors: Answers | None = None
         self._touch = Touch(link, workers, timeouts.idle_s, self.ledger)
@@ -158,12 +152,7 @@ class ServerEnd:
         answers.free()
         return told
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         self._round = message.round
         self._forget_vectors()
         asked = None if message.workers is None else message.workers.tolist()
@@ -308,7 +297,7 @@ class ServerEnd:
         asked: Sequence[int] | None,
         answers: Answers,
         receive: Callable[[Any], None],
-        land: Callable[[Landed], None] | None = None,
+        land: Land | None = None,
     ) -> None:
         """Posts the receives, sends the question, if any, and hands over answers as they arrive, until all are in."""
         clock = time.perf_counter
@@ -319,30 +308,23 @@ class ServerEnd:
             ledger.down(question, asked)
         patience = Patience(self._timeouts.round_s)
         handled_s = patience.began - start
-        if start > self._touch.due:
-            self._touch.keep(self._round)
+        self._touch.keep(self._round)
         while answers.missing:
-            if not answers.look(1 if patience.resting else LOOKS):
-                self._hear_unasked()
-                if patience.resting:
-                    self._touch.keep(self._round)
-                if not patience.pause():
-                    self._give_up(answers.silent())
-                continue
-            began = patience.reset()
-            for slot in answers.unread():
-                message = slot.read()
-                ledger.wire.up(slot.nbytes)
-                ledger.up(message)
-                answers.worked(message.worker, message.seconds)
-                receive(message)
-            handled_s += clock() - began
-            if answers.missing:
-                self._hear_unasked()
-                if began > self._touch.due:
-                    self._touch.keep(self._round)
-                if began - patience.began > patience.timeout_s:
-                    self._give_up(answers.silent())
+            if answers.look(1 if patience.resting else LOOKS):
+                began = patience.reset()
+                for slot in answers.unread():
+                    message = slot.read()
+                    ledger.wire.up(slot.nbytes)
+                    ledger.up(message)
+                    answers.worked(message.worker, message.seconds)
+                    receive(message)
+                handled_s += clock() - began
+                if not answers.missing:
+                    break
+            self._hear_unasked()
+            self._touch.keep(self._round)
+            if not patience.pause():
+                self._give_up(answers.silent())
         began = clock()
         landed = answers.landed()
         if landed:

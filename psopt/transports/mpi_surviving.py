@@ -23,19 +23,16 @@ from psopt.core.messages import (
     Hello,
     KeepAlive,
     Kind,
-    Landed,
     Message,
     Save,
-    Skip,
     Stop,
-    Upload,
     Value,
     What,
     mask_nbytes,
 )
 from psopt.core.room import NO_ROOM
 from psopt.errors import WorkerFailed
-from psopt.transports.base import Timeouts, hosted_by, rank_of
+from psopt.transports.base import Land, Receive, Timeouts, hosted_by, rank_of
 from psopt.transports.mpi import MPI, Link, check_size, check_tags, upload_tag, value_nbytes
 from psopt.transports.mpi_outliving import go_alone, is_death
 from psopt.transports.mpi_server import FAILURE_NBYTES, SAVED_NBYTES
@@ -110,12 +107,7 @@ class SurvivingServerEnd:
     def hellos(self) -> list[Hello]:
         return self._gather_answers(None, Kind.HELLO, self._slots)
 
-    def exchange(
-        self,
-        message: Broadcast,
-        receive: Callable[[Upload | Skip], None],
-        land: Callable[[Landed], None] | None = None,
-    ) -> None:
+    def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         self._round = message.round
         asked = self.roll.living if message.workers is None else message.workers.tolist()
         self._collect(message, asked, Kind.BROADCAST, self._slots, receive)

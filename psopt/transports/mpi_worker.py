@@ -38,15 +38,13 @@ from psopt.transports.relay import Relay
 from psopt.transports.roll import is_fatal
 from psopt.transports.spreading import BY_ITSELF, Spreading
 from psopt.transports.standing import Watch
-from psopt.transports.waiting import Patience, done_within
+from psopt.transports.waiting import LOOKS, Patience, done_within
 
 TRACEBACK_NBYTES = 10_000
 """So short that no escaping makes it too long for the server's buffer."""
 GRACE_S = 2.0
 COLLECTIVE, SINGLE = range(2)
 MOST_SENDS = 8
-LOOKS = 16
-"""So many looks for the next message in a row, each with a pause, before other duties are thought of."""
 
 
 class WorkerEnd:

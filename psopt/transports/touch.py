@@ -27,17 +27,15 @@ class Touch:
 
     Attributes
     ----------
-    due : float
-        Until then, by `time.perf_counter`, nobody needs a keep-alive.
     sending : list of MPI requests
         Keep-alives that may be under way.
     """
 
     def __init__(self, link: Link, workers: int, idle_s: float, ledger: Ledger) -> None:
-        self.due = time.perf_counter()
         self.sending: list[Any] = []
         self._comm, self._workers, self._idle_s, self._ledger = link.comm, workers, idle_s, ledger
-        self._contacted = [self.due] * link.size
+        self._due = time.perf_counter()  # until then nobody needs one
+        self._contacted = [self._due] * link.size
         self._frame = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
 
     def with_first(self, ranks: int) -> None:
@@ -53,7 +51,9 @@ class Touch:
     def keep(self, k: int) -> None:
         """A header to each rank that has heard nothing for a third of what it bears; in round k."""
         now, contacted = time.perf_counter(), self._contacted
-        self.due = now + self._idle_s / 12
+        if now < self._due:
+            return
+        self._due = now + self._idle_s / 12
         silent_since = now - self._idle_s / 3
         if min(contacted[1:]) > silent_since:
             return

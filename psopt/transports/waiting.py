@@ -19,6 +19,8 @@ FIRST_SLEEP_S = 50e-6
 LAST_SLEEP_S = 1e-3
 SLEEP_SHARE = 0.02
 PR_SET_TIMERSLACK = 29
+LOOKS = 16
+"""So many looks for a message by compiled code, each with a yield, before a `Patience` and other duties have a turn."""
 
 
 def sleep_precisely() -> None:

@@ -46,67 +46,49 @@ COLLECT = (
 """What the functions below are called with, so that they can be compiled before there is anything to wait for."""
 
 
-def _called(builder, address, kinds, arguments):
-    """The int that the C function at an address returns."""
-    function = builder.inttoptr(address, ir.FunctionType(_WHOLE, kinds).as_pointer())
-    return builder.call(function, arguments)
+def _by_address(*kinds):
+    """A call of the C function at an address, which returns an int; its arguments, int64, are of these kinds."""
+
+    def made(context, builder, signature, arguments):
+        address, *values = arguments
+        given = [
+            builder.trunc(value, kind) if kind is _WHOLE else builder.inttoptr(value, kind)
+            for value, kind in zip(values, kinds, strict=True)
+        ]
+        function = builder.inttoptr(address, ir.FunctionType(_WHOLE, kinds).as_pointer())
+        return builder.call(function, given)
+
+    return types.int32(types.int64, *(types.int64 for _ in kinds)), made
 
 
 @intrinsic
 def _test(typing_context, address, request, flag, status):
-    """MPI_Test; all are addresses."""
-
-    def made(context, builder, signature, arguments):
-        address, *places = arguments
-        return _called(builder, address, 3 * [_PLACE], [builder.inttoptr(place, _PLACE) for place in places])
-
-    return types.int32(*4 * [types.int64]), made
+    """MPI_Test."""
+    return _by_address(_PLACE, _PLACE, _PLACE)
 
 
 @intrinsic
 def _start_all(typing_context, address, count, requests):
-    """MPI_Startall; all but ``count`` are addresses."""
-
-    def made(context, builder, signature, arguments):
-        address, count, requests = arguments
-        given = [builder.trunc(count, _WHOLE), builder.inttoptr(requests, _PLACE)]
-        return _called(builder, address, [_WHOLE, _PLACE], given)
-
-    return types.int32(*3 * [types.int64]), made
+    """MPI_Startall."""
+    return _by_address(_WHOLE, _PLACE)
 
 
 @intrinsic
 def _test_all(typing_context, address, count, requests, flag, statuses):
-    """MPI_Testall; all but ``count`` are addresses."""
-
-    def made(context, builder, signature, arguments):
-        address, count, *places = arguments
-        given = [builder.trunc(count, _WHOLE), *(builder.inttoptr(place, _PLACE) for place in places)]
-        return _called(builder, address, [_WHOLE, *3 * [_PLACE]], given)
-
-    return types.int32(*5 * [types.int64]), made
+    """MPI_Testall."""
+    return _by_address(_WHOLE, _PLACE, _PLACE, _PLACE)
 
 
 @intrinsic
 def _test_some(typing_context, address, count, requests, found, indices, statuses):
-    """MPI_Testsome; all but ``count`` are addresses."""
-
-    def made(context, builder, signature, arguments):
-        address, count, *places = arguments
-        given = [builder.trunc(count, _WHOLE), *(builder.inttoptr(place, _PLACE) for place in places)]
-        return _called(builder, address, [_WHOLE, *4 * [_PLACE]], given)
-
-    return types.int32(*6 * [types.int64]), made
+    """MPI_Testsome."""
+    return _by_address(_WHOLE, _PLACE, _PLACE, _PLACE, _PLACE)
 
 
 @intrinsic
 def _give_way(typing_context, address):
     """sched_yield."""
-
-    def made(context, builder, signature, arguments):
-        return _called(builder, arguments[0], [], [])
-
-    return types.int32(types.int64), made
+    return _by_address()
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

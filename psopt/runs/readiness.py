@@ -32,10 +32,8 @@ COMMAND = "psopt.cli"
 """Loaded where psopt is the program that runs, and by nobody else."""
 
 
-def ready(config: RunConfig, sparse: bool, tell: bool, waits: bool = False) -> float:
-    """Compiles, or loads from the cache, what the run will call; returns the seconds it took.
-
-    ``waits``: for messages of other ranks.
+def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
+    """Compiles, or loads from the cache, what the run will compute with; returns the seconds it took.
 
     With ``tell``, says so when it takes long enough for a person to wonder.
     """
@@ -49,15 +47,13 @@ def ready(config: RunConfig, sparse: bool, tell: bool, waits: bool = False) -> f
     try:
         with _quickly():
             _compile(config, sparse)
-            if waits:
-                warm_calls()
     finally:
         telling.cancel()
     return perf_counter() - start
 
 
 def ready_to_wait() -> float:
-    """As `ready`, for a rank that hosts no workers."""
+    """Compiles, or loads from the cache, what waits for messages of other ranks; returns the seconds it took."""
     start = perf_counter()
     with _quickly():
         warm_calls()

@@ -12,7 +12,7 @@ from psopt.bench.network.table import Experiment, Row
 from psopt.bench.network.targets import Target, Targets
 from psopt.config import parse
 from psopt.runs.folder import write_json
-from psopt.runs.readiness import ready
+from psopt.runs.readiness import ready, ready_to_wait
 
 WHOLE = 40
 """Runs of no more rounds are measured from the first to the last."""
@@ -124,7 +124,8 @@ def _psopt(
     limits = Limits(1, target.rounds - 1, target.rounds - 1, 0.0) if whole else _limits(len(places), quick)
     path = network.folder / "psopt.json"
     config = targets.config(experiment, row)
-    ready(parse(config), config["data"].get("format") == "libsvm", False, True)  # else each host compiles for itself
+    ready(parse(config), config["data"].get("format") == "libsvm", False)  # else each host would compile for itself
+    ready_to_wait()
     write_json(path, {"config": config, "places": [place for _, place in places], "limits": asdict(limits)})
     ranks = min(experiment.workers + 1, network.hosts)
     timeout_s = SLACK_S + (limits.fewest + limits.warm) * len(places) * SLOWEST_ROUND_S

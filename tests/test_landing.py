@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import built_in, drive, joined, shards_for
 
-from psopt.core.frames import first_word, frames_of
+from psopt.core.frames import first_word, frames_of, nbytes
 from psopt.core.ledger import Ledger
 from psopt.core.messages import NO_VECTOR, Kind, Landed, Skip, Upload
 from psopt.errors import ProtocolError
@@ -24,16 +24,16 @@ class Fake:
 
     def __init__(self, *looks):
         self.looks, self.yields, self.asked = list(looks), 0, []
+        self.sent, self.sends_asked = 1, []
         some = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, *4 * [ctypes.c_void_p])
         every = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, *3 * [ctypes.c_void_p])
         self.kept = some(self.test_some), ctypes.CFUNCTYPE(ctypes.c_int)(self.give_way), every(self.test_all)
         some_at, way_at, all_at = (ctypes.cast(function, ctypes.c_void_p).value for function in self.kept)
         self.found = np.zeros(1 + calls.AT_ONCE + 1, np.int32)
-        self.places = np.zeros(1 + calls.STATUSES, np.int64)
+        self.places = np.zeros(calls.PLACES, np.int64)
         self.places[[calls.TEST_SOME, calls.GIVE_WAY, calls.TEST_ALL]] = some_at, way_at, all_at
         self.places[[calls.HANDLES, calls.HANDLE_NBYTES]] = 0x1000, 8
-        self.places[[calls.FOUND, calls.ORDINALS]] = self.found.ctypes.data, self.found[1:].ctypes.data
-        self.places[calls.FLAG] = self.found[-1:].ctypes.data
+        self.places[calls.FOUND] = self.found.ctypes.data
 
     def test_some(self, count, handles, found, ordinals, statuses):
         first = (handles - 0x1000) // 8
@@ -47,7 +47,10 @@ class Fake:
         return 0
 
     def test_all(self, count, handles, flag, statuses):
-        ctypes.c_int.from_address(flag).value = 1
+        self.sends_asked.append(((handles - 0x1000) // 8, count))
+        if self.sent is None:
+            return FAILED
+        ctypes.c_int.from_address(flag).value = self.sent
         return 0
 
     def give_way(self):
@@ -58,25 +61,38 @@ class Fake:
 class Waiting:
     """Everyone's answers for round K are awaited; ``look`` takes what has come."""
 
-    def __init__(self, fake, answers, asked=range(M)):
-        block, slots = frames_of(M, 8 * DIM)
+    def __init__(self, fake, answers, asked=None, with_sends=False):
+        workers = len(answers)
+        block, slots = frames_of(workers, 8 * DIM)
         for slot, message in zip(slots, answers, strict=True):
             slot.write(message)
         self.course = np.zeros(1 + calls.SENT, np.int64)
         words = first_word(Kind.UPLOAD, FLOAT64), DIM, first_word(Kind.SKIP, NO_VECTOR.dtype)
         self.course[[calls.UPLOAD, calls.COUNT, calls.SKIP]] = words
-        said = np.zeros((M, 3), np.int64)
-        said[:, calls.HOME] = [1, 2, 1, 2]
-        said[list(asked), calls.STATE] = calls.AWAITED
-        self.states, self.worked, self.left = said[:, calls.STATE], np.zeros(3), np.zeros(M)
-        self.uploaded, self.skipped = np.zeros(M, bool), np.zeros(M, bool)
-        assert calls.start(fake.places, self.course, said, self.worked, K, False, False) == 0
-        slots = block.view(np.int64), block.view(np.float64)
-        told = self.uploaded, self.skipped, self.left, self.worked
-        self.arrays = fake.places, self.course, fake.found, *slots, said, *told
+        said = np.zeros((workers, 3), np.int64)
+        said[:, calls.HOME] = [1 + m % 2 for m in range(workers)]
+        said[asked or slice(None), calls.STATE] = calls.AWAITED
+        self.states, self.worked, self.left = said[:, calls.STATE], np.zeros(3), np.zeros(workers)
+        self.uploaded, self.skipped = np.zeros(workers, bool), np.zeros(workers, bool)
+        self.block, self.said, self.places = block, said, fake.places
+        for place, array in (
+            (calls.COURSE, self.course),
+            (calls.SAID, said),
+            (calls.WORDS, block),
+            (calls.UPLOADED, self.uploaded),
+            (calls.SKIPPED, self.skipped),
+            (calls.LEFT, self.left),
+            (calls.WORKED, self.worked),
+        ):
+            self.places[place] = array.ctypes.data
+        self.places[[calls.WORKERS, calls.WIDTH, calls.RANKS]] = workers, block.shape[1] // 8, self.worked.size
+        self.start(with_sends)
+
+    def start(self, with_sends=False):
+        assert calls.start(self.places, K, False, with_sends) == 0
 
     def look(self, looks=5):
-        return calls.collect(*self.arrays, looks)
+        return calls.collect(self.places, looks)
 
 
 def upload(m, k=K, gradients=1, payload=None, left=0.0):
@@ -90,7 +106,7 @@ def plain():
 def test_plain_answers_need_no_reading():
     fake = Fake([2], [], [0, 3], [1])
     mine = Waiting(fake, plain())
-    assert mine.look() == M
+    assert mine.look() == calls.CAME
     assert mine.course[[calls.MISSING, calls.UNREAD]].tolist() == [0, 0]
     assert mine.uploaded.tolist() == [True, False, True, True]
     assert mine.skipped.tolist() == [False, True, False, False]
@@ -99,6 +115,8 @@ def test_plain_answers_need_no_reading():
     assert mine.course[[calls.UPLOADS, calls.SKIPS, calls.LEAST, calls.MOST]].tolist() == [3, 1, 1, 4]
     assert fake.yields == 1
     assert fake.asked == [(0, 4), (0, 4), (0, 4), (1, 3)]  # from the first that is missing
+    mine.start()
+    assert mine.worked.tolist() == [0.75, 0.0, 0.0]  # of the rank that took longest
 
 
 @pytest.mark.parametrize(
@@ -116,11 +134,11 @@ def test_plain_answers_need_no_reading():
 )
 def test_what_is_not_as_awaited_has_to_be_read(strange):
     mine = Waiting(Fake([0, 1], [2, 3]), [upload(0), strange, upload(2), upload(3)])
-    assert mine.look() == 2  # at once: somebody is to look at it
+    assert mine.look() == 2 * calls.STILL + calls.HAS_UNREAD + calls.CAME  # at once: somebody is to look at it
     assert mine.course[[calls.MISSING, calls.UNREAD, calls.UPLOADS]].tolist() == [2, 1, 1]
     assert mine.states.tolist() == [calls.LANDED, calls.READ, calls.AWAITED, calls.AWAITED]
     mine.course[calls.UNREAD] = 0
-    assert mine.look() == 2
+    assert mine.look() == calls.CAME
     assert mine.uploaded.tolist() == [True, False, True, True]
     assert not mine.skipped.any()
 
@@ -128,15 +146,40 @@ def test_what_is_not_as_awaited_has_to_be_read(strange):
 def test_it_gives_up_after_so_many_looks_and_tells_what_mpi_says():
     fake = Fake([0], [], [], [], [1], None)
     mine = Waiting(fake, plain())
-    assert mine.look(looks=2) == 1
+    assert mine.look(looks=2) == 3 * calls.STILL + calls.CAME
     assert fake.yields == 2
+    assert mine.look(looks=0) == 3 * calls.STILL
     assert mine.look(looks=2) == -FAILED
 
 
 def test_of_a_few_only_these_are_awaited():
     mine = Waiting(Fake([3]), plain(), asked=[3])
-    assert mine.look() == 1
+    assert mine.look() == calls.CAME
     assert mine.uploaded.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("sent", "outcome"),
+    [(1, calls.CAME + calls.HAS_SENT), (0, calls.CAME), (None, -FAILED)],
+    ids=["yes", "no", "fails"],
+)
+def test_once_all_have_come_it_asks_whether_the_question_has_left(sent, outcome):
+    fake = Fake([0, 1, 2], [], [3])
+    fake.sent, fake.places[calls.SENDS] = sent, 2
+    mine = Waiting(fake, plain(), with_sends=True)
+    assert mine.look(looks=1) == calls.STILL + calls.CAME
+    assert fake.sends_asked == []
+    assert mine.look() == outcome
+    assert fake.sends_asked == [(M, 2)]
+
+
+def test_of_many_workers_a_few_are_looked_at_from_the_first_that_is_missing():
+    many, at_once = calls.AT_ONCE + 72, calls.AT_ONCE
+    fake = Fake(range(1, at_once), [], [0], range(at_once, many))
+    mine = Waiting(fake, [Skip(m, K, 1, 0.0) for m in range(many)])
+    assert mine.look() == calls.CAME
+    assert mine.skipped.all()
+    assert fake.asked == [*3 * [(0, at_once)], (at_once, 72)]
 
 
 class Landing(InProcess):
@@ -196,12 +239,14 @@ def test_the_ledger_counts_them_as_if_one_by_one(answers):
     one_by_one, together = Ledger(M), Ledger(M)
     for answer in answers:
         one_by_one.up(answer)
-    taken = landed(M, K, answers, [np.zeros(DIM)] * M)
-    together.land(taken)
+    together.land(landed(M, K, answers, [np.zeros(DIM)] * M))
     assert together.totals() == one_by_one.totals()
     for column in ("uploads", "skips", "payload_bytes_up", "control_bytes_up", "gradient_evaluations"):
         np.testing.assert_array_equal(getattr(together, column), getattr(one_by_one, column), column)
-    assert (together.wire.messages_up, together.wire.bytes_up) == (len(answers), taken.nbytes)
+    assert (together.wire.messages_up, together.wire.bytes_up) == (
+        len(answers),
+        sum(nbytes(answer) for answer in answers),
+    )
 
 
 def test_the_server_takes_none_that_it_did_not_ask_for():

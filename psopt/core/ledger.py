@@ -110,13 +110,13 @@ class Ledger:
     def land(self, landed: Landed) -> None:
         """Many answers have arrived, which need no reading."""
         _, uploads, skips, uploaded, skipped, each, gradients, _, vectors = landed
-        self.wire.up(landed.nbytes, uploads + skips)
-        alike, everyone = each is not None, self._everyone
-        size = vectors[0].nbytes if uploads else 0
-        if alike and uploads == self.workers:
+        size, answers, everyone = vectors[0].nbytes if uploads else 0, uploads + skips, self._everyone
+        self.wire.up(answers * HEADER_NBYTES + uploads * size, answers)
+        alike = each is not None and answers == self.workers
+        if alike and not skips:
             everyone["uploads"] += 1
             everyone["payload_bytes_up"] += size
-        elif alike and skips == self.workers:
+        elif alike and not uploads:
             everyone["skips"] += 1
         else:
             for m in np.flatnonzero(uploaded).tolist():
@@ -133,7 +133,12 @@ class Ledger:
 
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
-        if type(message) is Broadcast:
+        if type(message) is Broadcast and workers is None:
+            everyone = self._everyone
+            everyone["downloads"] += 1
+            everyone["payload_bytes_down"] += message.theta.nbytes
+            everyone["control_bytes_down"] += HEADER_NBYTES + message.mask_nbytes
+        elif type(message) is Broadcast:
             self._add("downloads", 1, workers)
             self._add("payload_bytes_down", message.theta.nbytes, workers)
             self._add("control_bytes_down", HEADER_NBYTES + message.mask_nbytes, workers)

@@ -127,12 +127,6 @@ class Landed(NamedTuple):
     left: np.ndarray
     vectors: Sequence[np.ndarray] | None
 
-    @property
-    def nbytes(self) -> int:
-        """As they crossed."""
-        payloads = self.uploads * self.vectors[0].nbytes if self.uploads else 0
-        return (self.uploads + self.skips) * HEADER_NBYTES + payloads
-
 
 class Evaluate(NamedTuple):
     """Asks everyone for `What` at ``theta``; ``soon``: the next broadcast asks everyone for a gradient there."""

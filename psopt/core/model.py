@@ -51,7 +51,7 @@ class Model:
         self._moments = self._update.init(dim, dtype)
         self._stepped = algorithm.workers_step
         owes, steps = goes_with(self._aggregator, "owed", "total"), goes_with(self._update, "step_along_rows", "step")
-        self._fused = owes and steps
+        self._owed = partial(self._aggregator.owed, self._aggregate) if owes and steps else None
         self.open = partial(self._aggregator.open, self._aggregate)
         self.absorb = partial(self._aggregator.absorb, self._aggregate)
 
@@ -69,8 +69,8 @@ class Model:
         """Moves theta and returns ||theta^{k+1} - theta^k||^2; the step size counts here unless workers applied it."""
         if self._stepped:
             step_size = 1.0
-        if self._fused:
-            owed = self._aggregator.owed(self._aggregate)
+        if self._owed:
+            owed = self._owed()
             if owed:
                 return self._update.step_along_rows(self._moments, self.theta, *owed, step_size)
         return self._update.step(self._moments, self.theta, self.aggregate(), step_size)

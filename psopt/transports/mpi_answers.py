@@ -39,6 +39,10 @@ class Answers:
     ----------
     block : ndarray, shape (M, any), uint8
         The slots in a row; ``slots`` has them one by one.
+    missing : int
+        How many of the answers had not come at the last `look`.
+    sent : int
+        Not 0 when the sends that `start` started were done as the last answer had come.
     """
 
     def __init__(
@@ -60,10 +64,13 @@ class Answers:
         self._plainly, self._round = False, 0
         calls = kernels.calls
         self._handles = Handles([*self._receives, *sends])
-        said = np.zeros((workers, 3), np.int64)
+        self._said = said = np.zeros((workers, 3), np.int64)
         said[:, calls.HOME] = homes
         self._states, self._gradients = said[:, calls.STATE], said[:, calls.GRADIENTS]
         self._found = np.zeros(1 + calls.AT_ONCE + 1, np.int32)
+        self._course, self._worked = np.zeros(1 + calls.SENT, np.int64), np.zeros(1 + max(homes))
+        self._course[calls.UPLOAD : calls.FIRST] = NOTHING_IS_PLAIN
+        self._uploaded, self._skipped, self._left = np.zeros(workers, bool), np.zeros(workers, bool), np.zeros(workers)
         self._statuses = np.zeros(max(calls.AT_ONCE, len(sends)) * MPI._sizeof(MPI.Status), np.uint8)
         known = {
             calls.START_ALL: address_of("MPI_Startall"),
@@ -72,20 +79,25 @@ class Answers:
             calls.GIVE_WAY: address_of("sched_yield"),
             calls.HANDLES: self._handles.address,
             calls.HANDLE_NBYTES: self._handles.itemsize,
+            calls.WORKERS: workers,
             calls.SENDS: len(sends),
             calls.FOUND: self._found.ctypes.data,
-            calls.ORDINALS: self._found[1:].ctypes.data,
-            calls.FLAG: self._found[-1:].ctypes.data,
             calls.STATUSES: self._statuses.ctypes.data,
+            calls.COURSE: self._course.ctypes.data,
+            calls.SAID: said.ctypes.data,
+            calls.WORDS: self.block.ctypes.data,
+            calls.WIDTH: self.block.view(np.int64).shape[1],
+            calls.UPLOADED: self._uploaded.ctypes.data,
+            calls.SKIPPED: self._skipped.ctypes.data,
+            calls.LEFT: self._left.ctypes.data,
+            calls.RANKS: self._worked.size,
+            calls.WORKED: self._worked.ctypes.data,
         }
-        places = np.array([known[at] for at in range(len(known))], np.int64)
-        self._course, self._worked = np.zeros(1 + calls.SENT, np.int64), np.zeros(1 + max(homes))
-        self._course[calls.UPLOAD : calls.FIRST] = NOTHING_IS_PLAIN
-        self._uploaded, self._skipped, self._left = np.zeros(workers, bool), np.zeros(workers, bool), np.zeros(workers)
-        self._to_start = places, self._course, said, self._worked
-        told = self._uploaded, self._skipped, self._left, self._worked
-        slots = self.block.view(np.int64), self.block.view(np.float64)
-        self._to_collect = places, self._course, self._found, *slots, said, *told
+        self._places = np.array([known[at] for at in range(calls.PLACES)], np.int64)
+        self._calls = calls
+        self.missing = self.sent = 0
+        self._outcome = slice(calls.UPLOADS, calls.SENT)
+        self._has_unread = 0
 
     def land(self, vectors: Sequence[np.ndarray]) -> None:
         """Uploads like these, each its slot's own, need not be read."""
@@ -97,37 +109,40 @@ class Answers:
 
         With ``plainly`` there will be no word of plain ones but `landed`, at the end: skips, and uploads that `land`.
         """
+        calls = self._calls
         if plainly is not self._plainly:
             self._plainly = plainly
-            self._course[kernels.calls.UPLOAD : kernels.calls.FIRST] = self._words if plainly else NOTHING_IS_PLAIN
-        if asked is not None:
-            self._states.fill(kernels.calls.IDLE)
-            self._states[asked] = kernels.calls.AWAITED
+            self._course[calls.UPLOAD : calls.FIRST] = self._words if plainly else NOTHING_IS_PLAIN
+        if asked is None:
+            self.missing = len(self.slots)
+        else:
+            self.missing = len(asked)
+            self._states.fill(calls.IDLE)
+            self._states[asked] = calls.AWAITED
             self._handles.start(asked)
-        check(kernels.calls.start(*self._to_start, k, asked is None, with_sends))
-        self._round = k
+        check(calls.start(self._places, k, asked is None, with_sends))
+        self._round, self._has_unread, self.sent = k, 0, 0
 
     def look(self, looks: int) -> int:
-        """Returns how many have come, after at most so many looks that found nothing."""
-        came = kernels.calls.collect(*self._to_collect, looks)
-        check(came)
-        return came
-
-    @property
-    def missing(self) -> int:
-        """How many of the answers have not come."""
-        return self._course.item(kernels.calls.MISSING)
+        """Whether some have come, not 0, after at most so many looks that found nothing."""
+        calls = self._calls
+        outcome = calls.collect(self._places, looks)
+        check(outcome)
+        self.missing, self.sent = outcome // calls.STILL, outcome & calls.HAS_SENT
+        self._has_unread = outcome & calls.HAS_UNREAD
+        return outcome & calls.CAME
 
     def silent(self) -> list[int]:
         """The workers whose answer is missing."""
-        awaited = np.flatnonzero(self._states == kernels.calls.AWAITED).tolist()
+        awaited = np.flatnonzero(self._states == self._calls.AWAITED).tolist()
         return [m for m in awaited if not self._receives[m].Test()]
 
     def unread(self) -> list[Frame]:
         """Those of the last `look` that have to be read; they count as read now."""
-        course, calls = self._course, kernels.calls
-        if not course.item(calls.UNREAD):
+        if not self._has_unread:
             return []
+        course, calls = self._course, self._calls
+        self._has_unread = 0
         course[calls.UNREAD] = 0
         first, states = course.item(calls.FIRST), self._states
         came = [first + i for i in self._found[1 : 1 + self._found.item(0)].tolist()]
@@ -138,21 +153,18 @@ class Answers:
         self._worked[self._homes[m]] += seconds
 
     def most_worked(self) -> float:
-        """Seconds of the rank whose workers took longest, once no answer is missing."""
-        return max(self._worked[1:].tolist())
+        """The sum over all questions of the seconds of the rank whose workers took longest."""
+        before, *present = self._worked.tolist()
+        return before + max(present)
 
     def landed(self) -> Landed | None:
         """What there was of plain answers, once none is missing; valid until the next `start`."""
-        uploads, skips, least, most = self._course[kernels.calls.UPLOADS : kernels.calls.SENT].tolist()
+        uploads, skips, least, most = self._course[self._outcome].tolist()
         if not uploads + skips:
             return None
         each = least if least == most else None
         masks = self._uploaded, self._skipped
         return made(Landed, (self._round, uploads, skips, *masks, each, self._gradients, self._left, self._vectors))
-
-    def sent(self) -> bool:
-        """Whether the sends that `start` started were done when the last answer had come."""
-        return self._course.item(kernels.calls.SENT) == 1
 
     def free(self) -> None:
         for request in self._receives:

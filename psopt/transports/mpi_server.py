@@ -101,7 +101,7 @@ class ServerEnd:
         self.ledger.wire.setup_bytes = link.setup_bytes
         self.roll = Roll(workers)
         self.waited_s = 0.0
-        self.computed_s = 0.0
+        self._computed_s = 0.0
         self.handled_s = 0.0
         self._comm, self._ranks, self._hosts = link.comm, link.size, hosts
         self._workers = workers
@@ -149,8 +149,13 @@ class ServerEnd:
     def hellos(self) -> list[Hello]:
         answers = self._answers(Kind.HELLO, 0)
         told = self._gather_answers(None, answers)
-        answers.free()
+        self._free(answers)
         return told
+
+    @property
+    def computed_s(self) -> float:
+        in_use = self._uploads, self._numbers, self._vectors
+        return self._computed_s + sum(answers.most_worked() for answers in in_use if answers)
 
     def exchange(self, message: Broadcast, receive: Receive, land: Land | None = None) -> None:
         self._round = message.round
@@ -211,8 +216,12 @@ class ServerEnd:
     def _forget_vectors(self) -> None:
         """The memory for vectors, M of them, is needed no longer, at least for now."""
         if self._vectors:
-            self._vectors.free()
+            self._free(self._vectors)
             self._vectors = None
+
+    def _free(self, answers: Answers) -> None:
+        self._computed_s += answers.most_worked()
+        answers.free()
 
     def _answers(self, question: Kind, room: int) -> Answers:
         """Where answers off the books are received."""
@@ -331,13 +340,12 @@ class ServerEnd:
             ledger.land(landed)
             land(landed)
         handled_s += clock() - began
-        if not answers.sent():
+        if not answers.sent:
             for request in sending:
                 if not request.Test():
                     self._complete(request)
         self.waited_s += clock() - start
         self.handled_s += handled_s
-        self.computed_s += answers.most_worked()
 
     def _hear_unasked(self) -> None:
         """What a rank says of itself: that it has failed, which is raised, or that it was asked to end the run."""

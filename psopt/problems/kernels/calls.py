@@ -4,25 +4,46 @@ Between two looks a process gives its core away. From Python each look, with all
 of them when other processes were on that core meanwhile: where ranks share cores, most of an empty round was that.
 """
 
+import numpy as np
 from llvmlite import ir
-from numba import int64, njit, types
+from numba import carray, int64, njit, types
 from numba.extending import intrinsic
 
 _WHOLE = ir.IntType(32)
 _PLACE = ir.IntType(8).as_pointer()
 
-START_ALL, TEST_SOME, TEST_ALL, GIVE_WAY, HANDLES, HANDLE_NBYTES, SENDS, FOUND, ORDINALS, FLAG, STATUSES = range(11)
+START_ALL, TEST_SOME, TEST_ALL, GIVE_WAY, HANDLES, HANDLE_NBYTES, WORKERS, SENDS, FOUND, STATUSES = range(10)
 """Where ``places`` has the addresses of MPI_Startall, MPI_Testsome, MPI_Testall, sched_yield, and of a row of requests,
 one to receive each worker's answer, then, where these start with them, the sends of the question; the bytes of a handle
-in it; how many sends there are; and the addresses of what MPI tells: how many are done, which, whether all are, and
-their statuses.
+in it; M; how many sends there are; and the addresses of what MPI tells: how many are done, which, and whether all are,
+in 1 + `AT_ONCE` + 1 int32; and their statuses.
 """
+
+COURSE, SAID, WORDS, WIDTH, UPLOADED, SKIPPED, LEFT, RANKS, WORKED = range(STATUSES + 1, STATUSES + 10)
+"""Where it has the addresses of arrays, which come so because each argument that is one takes time in every call:
+
+* int64, see `ROUND`;
+* int64, shape (M, 3): `STATE` of each worker's answer, the `GRADIENTS` that it took, and the `HOME` of the worker, a
+  rank;
+* what the receives receive into, in rows of ``WIDTH`` words of eight bytes, one a worker;
+* bool, shape (M,): whose plain upload, and whose plain skip has come, once none is missing;
+* float64, shape (M,): the left side of each worker's rule;
+* float64, shape (``RANKS``,): seconds that each rank's workers took, together; in place of rank 0, which has none, the
+  sum over all earlier rounds, of each the rank that took longest.
+"""
+
+PLACES = 1 + WORKED
 
 ROUND, UPLOAD, COUNT, SKIP, FIRST, MISSING, UNREAD, UPLOADS, SKIPS, LEAST, MOST, SENT = range(12)
 """Where ``course`` has k, the first word of a plain upload of worker 0 and its number of elements, the first word of a
 plain skip of worker 0; then the first worker whose answer may be missing, how many answers are, how many of those that
 came have to be read, how many were plain uploads and plain skips, the least and the most gradients that one of these
 took, and whether the sends that started with the receives are done: 1, or 0; -1 when there are none.
+"""
+
+CAME, HAS_UNREAD, HAS_SENT, STILL = 1, 2, 4, 8
+"""What `collect` returns: whether any came, whether some have to be read, whether the sends that started with the
+receives are done, and how many are missing, times `STILL`.
 """
 
 IDLE, AWAITED, LANDED, SILENT, READ = range(5)
@@ -36,13 +57,11 @@ order in which ranks answer, can have come.
 """
 
 _MANY = 2**62
+_INT = 4
 
 WATCH = "(int64[::1], int64[::1], int32[::1], int64)"
-START = "(int64[::1], int64[::1], int64[:, ::1], float64[::1], int64, boolean, boolean)"
-COLLECT = (
-    "(int64[::1], int64[::1], int32[::1], int64[:, ::1], float64[:, ::1], int64[:, ::1], boolean[::1], boolean[::1], "
-    "float64[::1], float64[::1], int64)"
-)
+START = "(int64[::1], int64, boolean, boolean)"
+COLLECT = "(int64[::1], int64)"
 """What the functions below are called with, so that they can be compiled before there is anything to wait for."""
 
 
@@ -59,6 +78,16 @@ def _by_address(*kinds):
         return builder.call(function, given)
 
     return types.int32(types.int64, *(types.int64 for _ in kinds)), made
+
+
+@intrinsic
+def _pointer(typing_context, address):
+    """What is at an address."""
+
+    def made(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _PLACE)
+
+    return types.voidptr(types.int64), made
 
 
 @intrinsic
@@ -121,20 +150,22 @@ def watch(places, requests, flag, looks):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def start(places, course, said, worked, k, everyone, with_sends):
+def start(places, k, everyone, with_sends):
     """Before the answers of round k: none has come.
 
     With ``everyone`` all receives are started, and ``with_sends`` the sends after them; without, the states of those
     who are awaited stand already, and their receives are started by somebody else. Returns MPI's error code, negative.
 
-    See `collect` for the arrays; ``course[UPLOAD:FIRST]`` stands.
+    ``places``, shape (`PLACES`,), int64, tells where all is, see `START_ALL` and `COURSE`; ``course[UPLOAD:FIRST]``
+    stands.
     """
-    workers = said.shape[0]
-    error = 0
+    workers, error, missing = places[WORKERS], 0, 0
+    course = carray(_pointer(places[COURSE]), (1 + SENT,), np.int64)
+    said = carray(_pointer(places[SAID]), (workers, 1 + HOME), np.int64)
+    worked = carray(_pointer(places[WORKED]), (places[RANKS],), np.float64)
     if everyone:
         count = workers + (places[SENDS] if with_sends else 0)
         error = _start_all(places[START_ALL], count, places[HANDLES])
-    missing = 0
     for m in range(workers):
         if everyone:
             said[m, STATE] = AWAITED
@@ -144,43 +175,29 @@ def start(places, course, said, worked, k, everyone, with_sends):
     course[FIRST] = course[UNREAD] = course[UPLOADS] = course[SKIPS] = course[MOST] = 0
     course[LEAST] = _MANY
     course[SENT] = 0 if with_sends else -1
-    for rank in range(worked.size):
+    longest = 0.0
+    for rank in range(1, worked.size):
+        longest = max(longest, worked[rank])
         worked[rank] = 0.0
+    worked[0] += longest
     return -error
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def collect(places, course, found, words, numbers, said, uploaded, skipped, left, worked, looks):
+def collect(places, looks):
     """Takes the answers of a round that have come; looks until all have, one has to be read, or ``looks`` looks have
     found nothing: so often the processor was given away, for who knows how long, and other duties wait.
 
     An answer is plain when its header is that of a skip, or of an upload of the awaited length and dtype, by the worker
     and for the round that it is awaited of: its payload lies where it is to be.
 
-    Parameters
-    ----------
-    places, course : ndarray, int64
-        See `START_ALL` and `ROUND`.
-    found : ndarray, shape (1 + AT_ONCE + 1,), int32
-        How many, which, and whether all, as MPI tells.
-    words : ndarray, shape (M, any), int64
-        What the receives receive into; ``numbers``, float64, is the same memory.
-    said : ndarray, shape (M, 3), int64
-        `STATE` of each worker's answer, the `GRADIENTS` that it took, and the `HOME` of the worker, a rank.
-    uploaded, skipped : ndarray, shape (M,), bool
-        Whose plain upload and whose plain skip have come, once none is missing.
-    left : ndarray, shape (M,), float64
-        The left side of each worker's rule.
-    worked : ndarray, shape (ranks,), float64
-        Seconds that each rank's workers took, together.
-    looks : int
-
-    Returns
-    -------
-    int
-        How many came; where MPI fails, its error code, negative.
+    ``places`` as those of `start`. Returns what `CAME` describes; where MPI fails, its error code, negative.
     """
-    came, quiet, workers = 0, 0, said.shape[0]
+    workers, width, came, quiet = places[WORKERS], places[WIDTH], 0, 0
+    course = carray(_pointer(places[COURSE]), (1 + SENT,), np.int64)
+    said = carray(_pointer(places[SAID]), (workers, 1 + HOME), np.int64)
+    found = carray(_pointer(places[FOUND]), (1 + AT_ONCE + 1,), np.int32)
+    words = carray(_pointer(places[WORDS]), (workers, width), np.int64)
     while course[MISSING] > 0 and course[UNREAD] == 0 and quiet < looks:
         first = course[FIRST]
         while said[first, STATE] != AWAITED:
@@ -188,13 +205,17 @@ def collect(places, course, found, words, numbers, said, uploaded, skipped, left
         course[FIRST] = first
         handles = places[HANDLES] + first * places[HANDLE_NBYTES]
         count = min(AT_ONCE, workers - first)
-        error = _test_some(places[TEST_SOME], count, handles, places[FOUND], places[ORDINALS], places[STATUSES])
+        which = places[FOUND] + _INT
+        error = _test_some(places[TEST_SOME], count, handles, places[FOUND], which, places[STATUSES])
         if error:
             return -error
         if found[0] <= 0:
             quiet += 1
             _give_way(places[GIVE_WAY])
             continue
+        numbers = carray(_pointer(places[WORDS]), (workers, width), np.float64)
+        left = carray(_pointer(places[LEFT]), (workers,), np.float64)
+        worked = carray(_pointer(places[WORKED]), (places[RANKS],), np.float64)
         for i in range(found[0]):
             m = first + int64(found[1 + i])
             kind, gradients, elements = words[m, 0] - (m << 32), words[m, 2], words[m, 5]
@@ -215,13 +236,23 @@ def collect(places, course, found, words, numbers, said, uploaded, skipped, left
             worked[said[m, HOME]] += numbers[m, 4]
         came += found[0]
         course[MISSING] -= found[0]
-    if course[MISSING] == 0:
+    missing = course[MISSING]
+    if missing == 0:
+        uploaded = carray(_pointer(places[UPLOADED]), (workers,), np.bool_)
+        skipped = carray(_pointer(places[SKIPPED]), (workers,), np.bool_)
         for m in range(workers):
             uploaded[m], skipped[m] = said[m, STATE] == LANDED, said[m, STATE] == SILENT
         if course[SENT] == 0:
-            handles = places[HANDLES] + workers * places[HANDLE_NBYTES]
-            error = _test_all(places[TEST_ALL], places[SENDS], handles, places[FLAG], places[STATUSES])
+            handles, flag = places[HANDLES] + workers * places[HANDLE_NBYTES], places[FOUND] + (1 + AT_ONCE) * _INT
+            error = _test_all(places[TEST_ALL], places[SENDS], handles, flag, places[STATUSES])
             if error:
                 return -error
-            course[SENT] = found[-1]
-    return came
+            course[SENT] = found[1 + AT_ONCE]
+    outcome = missing * STILL
+    if came:
+        outcome |= CAME
+    if course[UNREAD]:
+        outcome |= HAS_UNREAD
+    if course[SENT] == 1:
+        outcome |= HAS_SENT
+    return outcome

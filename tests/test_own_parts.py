@@ -808,6 +808,19 @@ OTHERS = {
         "`weights` are what it multiplies with",
         "all said the same, and the aggregate is another",
     ),
+    "a sum that is none": (
+        "aggregator",
+        "A",
+        AGGREGATOR,
+        "'''\n",
+        adding("""
+    sums = True
+    def total(self, state): return 2 * super().total(state)
+    def weights(self, samples): return [2.0] * len(samples)
+"""),
+        "if it `sums`, its aggregate is what it holds of all workers",
+        "its aggregate is not the sum",
+    ),
     "keeping the dropped": (
         "aggregator",
         "A",

@@ -259,12 +259,15 @@ def test_like_questions_are_asked_once_and_take_as_long():
     assert quick.wall_s != exact.wall_s
 
 
-def test_the_lazy_downlink_sends_what_was_said():
-    """Bytes out of the server, by hand: a header each, theta at first, then the uploads of the round before."""
+@pytest.mark.parametrize("sums_up", [False, True])
+def test_the_lazy_downlink_sends_what_was_said(sums_up):
+    """Bytes out of the server, by hand: a header each, theta at first, then the uploads of the round before, or what
+    they came to.
+    """
     spoke = [{0, 1}, {2}, set(), {3}]
     rounds = [Round(k, None, frozenset(who), 800, 0.0, 0.0, 0) for k, who in enumerate(spoke, start=1)]
-    found = predict(made(rounds, ranks=1, lazy_downlink=True), star(), ranks=2)
-    contents = [8 + 8000, 2 * 816, 816]  # after the silent round nothing
+    found = predict(made(rounds, ranks=1, lazy_downlink=True, sums_up=sums_up), star(), ranks=2)
+    contents = [8 + 8000, *([16 + 8000] * 2 if sums_up else [2 * 816, 816])]  # after the silent round nothing
     sent = sum(map(wire_nbytes, [HEADER] * 4 + contents))
     assert found.server_link[0] * found.wall_s == pytest.approx(sent * 1e-6)
 

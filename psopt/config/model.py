@@ -158,8 +158,9 @@ class Downlink:
     Attributes
     ----------
     kind : 'theta' or 'changes'
-        Theta, or what the workers said, from which each rank makes theta itself, bit for bit. The latter saves the
-        downlink where uploads are few or sparse, and costs each rank the server's memory.
+        Theta, or what changed of the aggregate, from which each rank makes theta itself, bit for bit: nothing after a
+        silent round; what the workers said, where that is sparse or short, which costs each rank the server's memory;
+        else what it came to, as long as theta, however many spoke, which costs each rank a vector.
     values : 'theta' or 'float32'
         The dtype in which theta crosses: its own, or rounded, and then the workers compute at what came.
     """
@@ -170,8 +171,8 @@ class Downlink:
     def __post_init__(self) -> None:
         if self.lazy and self.values != "theta":
             raise ConfigError(
-                "`values` is for `theta`, and the kind is `changes`, which sends what the workers said as it came: a "
-                "compressor such as `cast` makes that shorter"
+                "`values` is for `theta`, and the kind is `changes`, from which ranks make theta itself, bit for bit: "
+                "a compressor such as `cast` makes uploads shorter"
             )
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from psopt.contract.promises import DTYPES, demand, demand_near, demand_same, gone_on, promise, saved, tells
+from psopt.core.model import goes_with
 from psopt.parts.codecs import Codec, Increment, Overwrite
 from psopt.parts.compressors import TopK
 
@@ -166,6 +167,20 @@ def _total(part: Any) -> None:
             demand_same(total, other.total(), "with answers in another order, the aggregate is another")
             resumed.state = gone_on(resumed.fresh(), saved(resumed.state))
             demand_same(total, resumed.total(), "after a checkpoint, the aggregate is another")
+
+
+@promise("aggregator", "if it `sums`, its aggregate is what it holds of all workers, added in their order, always")
+def _sums(part: Any) -> None:
+    if not (goes_with(part, "sums", "total") and part.sums):
+        return
+    for codec, dtype, fill in _servers(part):
+        server = Server(part, codec, dtype, fill)
+        for spoke, numbers in _rounds(np.random.default_rng(2)):
+            server.hear(spoke, numbers)
+            added = np.zeros(sum(SIZES), dtype)
+            for m in range(WORKERS):
+                added += part.stale(server.state, m)
+            demand_same(added, server.total(), "its aggregate is not the sum")
 
 
 @promise("aggregator", "`weights` are what it multiplies with: if all say x, the aggregate is their sum times x")

@@ -39,7 +39,7 @@ class Server:
     joint_smoothness : float or None
         L of the whole objective, where the step size is a formula in it.
     lazy_downlink : bool
-        Broadcasts hold what the workers said instead of theta, see `psopt.core.downlink`.
+        Broadcasts hold what changed instead of theta, see `psopt.core.downlink`.
     tensors : sequence of (name, shape), optional
         What theta is made of, for messages.
     max_steps : int, optional
@@ -98,6 +98,8 @@ class Server:
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, 1))
         self._model = Model(algorithm, theta, [hello.samples for hello in hellos], room)
         self.theta, self._absorb = self._model.theta, self._model.absorb
+        self._sums_up = lazy_downlink and downlink.sums_up(algorithm, theta.size, theta.dtype)
+        self._keeps_said = lazy_downlink and not self._sums_up
         self._said: list[tuple[int, np.ndarray]] | None = [] if lazy_downlink else None
         self._told = False
         self._rounded = np.empty(theta.size, sent_dtype) if sent_dtype not in (None, theta.dtype) else None
@@ -174,7 +176,7 @@ class Server:
         self.local_steps = t_start + local_steps
         self.step_size = float(algorithm.step_size.at(self.initial_step_size, t_start + 1))
         self._model.open()
-        self.uploaded = np.zeros(self.workers, bool)
+        last, self.uploaded = self.uploaded, np.zeros(self.workers, bool)
         if self._left_noted:
             self.left.fill(math.nan)
             self._left_noted = self._hears_left
@@ -186,7 +188,7 @@ class Server:
         self.asked = workers if workers is not None or self.living.size == self.workers else self.living
         if workers is None:
             self._awaited = self._everyone
-            content = self._whole() if self._said is None else self._changes(k)
+            content = self._whole() if self._said is None else self._changes(k, last)
             return made(Broadcast, (k, self.threshold, t_start, local_steps, content, None, 0))
         self._awaited = set(workers.tolist())
         if not self._awaited:
@@ -201,12 +203,15 @@ class Server:
         kernels.rounding.narrow(self.theta, self._rounded)
         return self._rounded
 
-    def _changes(self, k: int) -> np.ndarray:
-        """What every rank's copy of theta lacks."""
+    def _changes(self, k: int, last: np.ndarray) -> np.ndarray:
+        """What every rank's copy of theta lacks; ``last``, shape (M,), bool, tells who spoke in the last round."""
         if not self._told:
             self._told = True
             return downlink.first_message(self.initial_step_size, self.theta)
-        content = downlink.changes(self._said, self.theta if k % downlink.CHECK_EVERY == 0 else None)
+        said = self._said
+        if self._sums_up:
+            said = [(downlink.AGGREGATE, self._model.aggregate())] if last.any() else []
+        content = downlink.changes(said, self.theta if k % downlink.CHECK_EVERY == 0 else None)
         self._said.clear()
         return content
 
@@ -242,7 +247,7 @@ class Server:
             payload = message.payload
             self._absorb(m, payload)
             self.uploaded[m] = True
-            if self._said is not None:
+            if self._keeps_said:
                 self._said.append((m, payload.copy()))
 
     def _unasked(self, m: object, k: int) -> ProtocolError:
@@ -272,7 +277,7 @@ class Server:
         if not uploads:
             return
         self._model.land(uploaded, vectors)
-        if self._said is not None:
+        if self._keeps_said:
             self._said += [(m, vectors[m].copy()) for m in np.flatnonzero(uploaded).tolist()]
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ class Aggregator(Protocol):
     ``land(state, uploaded)``: that is so of all workers with ``uploaded[m]``, shape (M,), bool, at least one. And
     ``owed(state)``, if
     `total` is their sum: the rows, and the array that who asks will sum them into; None when there is nothing to do.
+
+    ``sums``, where it is there and true, beside `total`: that is the sum of what `stale` gives of all workers, added in
+    worker order from zero, in silent rounds as well. Then `downlink: changes` need not tell every upload.
     """
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> Any: ...
@@ -211,6 +214,8 @@ class Lazy:
     """
 
     mapped_in: str | None = None
+
+    sums: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_folder(self.mapped_in)

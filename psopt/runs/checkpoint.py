@@ -252,6 +252,16 @@ class Checkpoint:
         """That of the server's model, all that is held of the workers included."""
         return self._of_server("server", "_model")
 
+    def summed_model_state(self, workers: int, dim: int, dtype: np.dtype) -> Any:
+        """The same, with the sum of what is held of the workers, in worker order, in place of that: never more than one
+        worker's share of it is in memory.
+        """
+        total = np.zeros(dim, dtype)
+        for m in range(workers):
+            total += self.mirror(m, dim, dtype)
+        kept = {name: self._of_server("server", "_model", name) for name in ("theta", "_moments")}
+        return {**kept, "_aggregate": total}
+
     def mirror(self, m: int, dim: int, dtype: np.dtype) -> np.ndarray:
         """What the server holds of worker m, shape (dim,)."""
         part = self._part(part_name(0))

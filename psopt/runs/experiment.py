@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from psopt.config import RunConfig
-from psopt.core.downlink import Replica, Widened
+from psopt.core.downlink import Replica, Widened, most_nbytes
 from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
@@ -306,8 +306,9 @@ def _lead(
     if survives:
         transport = SurvivingServerEnd(*arguments, mapped_in)
     else:
-        sent = np.dtype(config.sent_dtype)
-        transport = ServerEnd(*arguments, config.downlink.lazy, config.broadcast, sent, mapped_in)
+        told = (config.algorithm, facts.sizes, np.dtype(config.problem.dtype), config.workers)
+        changes_nbytes = most_nbytes(*told) if config.downlink.lazy else None
+        transport = ServerEnd(*arguments, changes_nbytes, config.broadcast, np.dtype(config.sent_dtype), mapped_in)
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)

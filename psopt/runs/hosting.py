@@ -52,7 +52,8 @@ def hosted(
             raise ConfigError(f"the data of worker {worker.m} are not those that the run began with")
         worker.go_on(state, point.mirror(worker.m, facts.dim, dtype))
     if isinstance(replica, Replica):
-        replica.go_on(point.round, point.course()["initial_step"], point.model_state())
+        tree = point.summed_model_state(config.workers, facts.dim, dtype) if replica.told else point.model_state()
+        replica.go_on(point.round, point.course()["initial_step"], tree)
     return workers, replica
 
 

@@ -15,6 +15,7 @@ from psopt import capacity
 from psopt.algorithm import Algorithm
 from psopt.config import RunConfig
 from psopt.config.model import Downlink
+from psopt.core import downlink
 from psopt.core.messages import HEADER_NBYTES
 from psopt.core.model import lands_in_rows
 from psopt.core.worker import Worker
@@ -64,10 +65,10 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         if rank.others and not in_place and mapped_in is None:
             found["receive buffers"] = config.workers * (HEADER_NBYTES + upload)
         if config.downlink.lazy:
-            found["changes"] = 2 * config.workers * upload
+            found["changes"] = 2 * downlink.most_nbytes(algorithm, facts.sizes, dtype, config.workers)
         _ask(found, config, 2 * config.workers * vector)
     elif config.downlink.lazy:
-        found |= {"copy of theta": theta, **_model(algorithm, facts, dtype)}
+        found |= {"copy of theta": theta, **_model(downlink.followed(algorithm, facts.dim, dtype), facts, dtype)}
     if rank.workers and problem is not None:
         found["workers"] = rank.workers * _worker(config, facts, dtype, problem)
         found["parts of gradients"] = room_nbytes(parts_of(problem), rank.threads, max(theta, vector))

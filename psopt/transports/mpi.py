@@ -30,6 +30,7 @@ for _name, _value in _WISHES.items():
 from mpi4py import MPI  # noqa: E402  (what it reads as it is imported must be set first)
 
 from psopt import launch  # noqa: E402
+from psopt.core.downlink import CHECKSUM_NBYTES  # noqa: E402
 from psopt.core.messages import HEADER_NBYTES, What  # noqa: E402
 from psopt.errors import ConfigError, DeadlinePassed, WorkerFailed  # noqa: E402
 from psopt.transports.base import SERVER  # noqa: E402
@@ -225,13 +226,13 @@ def needs_collective(link: Link, spreading: Spreading) -> bool:
     return spreading.kind == "collective"
 
 
-def check_changes_size(workers: int, payload_nbytes: int) -> None:
-    """Raises `ConfigError` when the uploads of all workers would not fit one message."""
-    size = HEADER_NBYTES + (workers + 1) * (payload_nbytes + 24)
+def check_changes_size(workers: int, changes_nbytes: int) -> None:
+    """Raises `ConfigError` when what is told after a round in which all workers spoke would not fit one message."""
+    size = HEADER_NBYTES + changes_nbytes + CHECKSUM_NBYTES
     if size > LARGEST_NBYTES:
         raise ConfigError(
-            f"downlink `changes` would send {size} bytes in a round in which all {workers} workers speak, and one MPI "
-            f"message carries {LARGEST_NBYTES}: use `theta`, or uploads that say less"
+            f"downlink `changes` would send {size} bytes after a round in which all {workers} workers speak, and one "
+            f"MPI message carries {LARGEST_NBYTES}: use `theta`, or uploads that say less"
         )
 
 

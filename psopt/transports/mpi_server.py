@@ -73,8 +73,8 @@ class ServerEnd:
     timeouts : Timeouts
     hosts : sequence of str
         The host of each rank, for messages.
-    lazy_downlink : bool
-        Messages for everyone have any length.
+    changes_nbytes : int, optional
+        Messages for everyone have any length, and this is what they hold at most, but for a checksum.
     spreading : Spreading, optional
         How they reach all ranks.
     sent_dtype : numpy dtype, optional
@@ -92,7 +92,7 @@ class ServerEnd:
         payload_nbytes: int,
         timeouts: Timeouts,
         hosts: Sequence[str],
-        lazy_downlink: bool = False,
+        changes_nbytes: int | None = None,
         spreading: Spreading = BY_ITSELF,
         sent_dtype: np.dtype | None = None,
         mapped_in: str | None = None,
@@ -114,8 +114,9 @@ class ServerEnd:
         self._aside = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
         standing, collective = self._down.buffer[: self._standing_nbytes], needs_collective(link, spreading)
         self._source: Source | InTwo | None = None
+        lazy_downlink = changes_nbytes is not None
         if lazy_downlink:
-            check_changes_size(workers, payload_nbytes)
+            check_changes_size(workers, changes_nbytes)
         if spreading.relays(lazy_downlink):
             self._everyone: Any = Source(link, workers, spreading)
             self._source, collective = self._everyone, False

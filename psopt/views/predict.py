@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from psopt.config import RunConfig, load
-from psopt.core.downlink import CHECK_EVERY
+from psopt.core.downlink import CHECK_EVERY, sums_up
 from psopt.core.messages import HEADER_NBYTES, mask_nbytes
 from psopt.errors import ConfigError
 from psopt.runs.decisions import DECISIONS, asked_in, read_decisions
@@ -77,6 +77,8 @@ class Recorded:
     """Bytes of theta as a round sends it, where that is rounded."""
     spreading: Spreading | None = None
     """How ranks pass messages for everyone on, where they do."""
+    sums_up: bool = False
+    """Whether the lazy downlink tells the aggregate, and not the uploads."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def recorded(folder: Path) -> Recorded:
         minimises=json.dumps([run.config["problem"], run.config["data"]], sort_keys=True),
         sent_nbytes=None if config.sent_dtype == config.problem.dtype else 4 * summary["dim"],
         spreading=config.broadcast if config.broadcast.relays(config.downlink.lazy) else None,
+        sums_up=sums_up(config.algorithm, summary["dim"], np.dtype(config.problem.dtype)),
     )
 
 
@@ -257,7 +260,7 @@ def _parts(run: Recorded, each: Round, said: tuple[int, int] | None) -> tuple[in
         return (HEADER_NBYTES + (run.sent_nbytes or run.theta_nbytes) + named,)
     if said is None:
         return (HEADER_NBYTES, 8 + run.theta_nbytes)
-    uploads, nbytes = said
+    uploads, nbytes = (min(1, said[0]), run.theta_nbytes) if run.sums_up else said
     content = uploads * (RECORD_HEAD_NBYTES + -(-nbytes // 8) * 8)
     content += (RECORD_HEAD_NBYTES + 8) * (each.number % CHECK_EVERY == 0)
     return (HEADER_NBYTES, content) if content else (HEADER_NBYTES,)

@@ -34,7 +34,7 @@ def measure(link: Link, spreading: Spreading, sizes: list[int], longest_s: float
         end = (link, [worker], workers, DIM, dtype, timeouts, as_it_came, None, handle)
         WorkerEnd(*end, spreading=spreading).serve()
         return []
-    server = ServerEnd(link, workers, DIM, dtype, 8, timeouts, [""] * link.size, True, spreading)
+    server = ServerEnd(link, workers, DIM, dtype, 8, timeouts, [""] * link.size, max(sizes), spreading)
     server.hellos()
     found, k = [], 0
     for size in sizes:

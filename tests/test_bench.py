@@ -109,7 +109,8 @@ def test_rounds_are_measured_in_one_job(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from psopt.bench import round_job as job, rounds\n"
-        "job.DIMS, job.LOGISTIC, job.WIDTHS, job.IMAGES, job.LEAST_TURNS = (5,), (20, 4), [6, 3, 2], 40, 2\n"
+        "job.DIMS, job.LOGISTIC, job.WIDTHS, job.IMAGES = (5,), (20, 4), [6, 3, 2], 40\n"
+        "job.LEAST_TURNS, job.WARM_UP = 2, 1\n"
         "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 3))\n"
     )
     ended = mpiexec(4, program, tmp_path / "out")

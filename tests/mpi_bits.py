@@ -78,10 +78,16 @@ def cases():
     yield "delays", _config("lag-wk", problem="mpi_problems:Jittery", data="lag-increasing"), mpi_problems.Jittery
 
 
+ON_ELEVEN = ("lag-ps", "sasg", "lazy sparse downlink", "local steps, lazily", "delays")
+
+
 def cases_on(ranks):
-    """All cases on 3 ranks; every second one on 2, and the others on 11, which take their time on two cores."""
+    """All cases on 3 ranks; every second one on 2. On 11, which take their time on two cores, all in which ranks pass
+    messages on, and one of each other kind.
+    """
     everything = list(cases())
-    return {2: everything[::2], 11: everything[1::2]}.get(ranks, everything)
+    eleven = [case for case in everything if case[0] in ON_ELEVEN or case[1].broadcast.kind not in ("auto", "star")]
+    return {2: everything[::2], 11: eleven}.get(ranks, everything)
 
 
 def _config(algorithm, problem=None, data="lag-logistic", **sections):

@@ -94,6 +94,11 @@ def before_mpi_4(_):
     minimize(_)
 
 
+def minimize_both_ways(_):
+    minimize(_)
+    before_mpi_4(_)
+
+
 def script_raises(_):
     """A user's script fails on one rank only, after psopt has joined the job."""
     from mpi4py import MPI

@@ -194,6 +194,7 @@ def test_mpi_is_loaded_by_runs_over_mpi_alone(module):
     assert "mpi4py" not in python(f"import sys, {module}; print(*sys.modules)").split()
 
 
+@pytest.mark.alone
 def test_help_is_quick():
     times = []
     for _ in range(5):

@@ -16,7 +16,7 @@ from psopt.bench.result import Row, show
 from psopt.bench.turns import take_turns
 from psopt.cli import cli
 from psopt.errors import ConfigError
-from psopt.launch import cores, default_ranks
+from psopt.launch import cores
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -108,17 +108,19 @@ def test_rounds_are_measured_in_one_job(tmp_path):
     program.write_text(
         "import sys\n"
         "from pathlib import Path\n"
+        "from psopt import launch\n"
         "from psopt.bench import round_job as job, rounds\n"
-        "job.DIMS, job.LOGISTIC, job.WIDTHS, job.IMAGES, job.LEAST_TURNS = (5,), (20, 4), [6, 3, 2], 40, 2\n"
-        "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 3))\n"
+        "launch.cores = lambda: 1  # so that `psopt run` would start two ranks, which are measured beside all three\n"
+        "job.DIMS, job.LOGISTIC, job.WIDTHS, job.IMAGES = (5,), (20, 4), [6, 3, 2], 40\n"
+        "job.LEAST_TURNS, job.WARM_UP = 2, 1\n"
+        "sys.exit(rounds.bench_rounds(Path(sys.argv[1]), 0.01, 2))\n"
     )
-    ended = mpiexec(4, program, tmp_path / "out")
+    ended = mpiexec(3, program, tmp_path / "out")
     assert ended.code == 0, ended
     held = json.loads((tmp_path / "out" / "bench.json").read_text())
-    placed = 2 if default_ranks(3) <= 3 else 1
-    assert len(held["rows"]) == 3 * placed
+    assert len(held["rows"]) == 3 * 2
     shapes = {tuple(entry["shape"]) for entry in held["rows"]}
-    assert shapes == {(3, 5), (3, 20, 4), (3, 6, 3, 2)}
+    assert shapes == {(2, 5), (2, 20, 4), (2, 6, 3, 2)}
     for entry in held["rows"]:
         assert entry["ratio"] == pytest.approx(entry["baseline_s"] / entry["median_s"])
         assert set(entry["others"]) == ({"gloo" if "empty" in entry["name"] else "torch DDP"} if TORCH else set())

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,11 @@ def test_rounds_take_what_the_nearest_measured_ones_took():
     assert found["share_s"] == (1.0, 2.0, 3.0)
     assert found["seconds"] == pytest.approx(30 * 1 + 42.5 * 2 + 27.5 * 3)
     assert (found["measured"], found["ledger_up"], found["hub_down"]) == (50, 8.0, 2.0)
+
+
+def test_a_row_is_held_against_the_baseline_of_its_own_target():
+    assert TINY.baseline(TINY.row("psopt LAG-WK")).name == "torch DDP GD"
+    assert TINY.baseline(TINY.row("psopt local, coarse")).name == "torch DDP GD, coarse"
 
 
 def test_one_part_is_scaled_and_a_whole_run_is_not():
@@ -257,49 +263,79 @@ def test_torchs_arithmetic_is_psopts(problem):
     np.testing.assert_allclose(flat(workers.modules[0]), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("way", "extra", "rounds", "shown"),
-    [
-        ("ddp", {}, 8, 8),
-        ("powersgd", {"rank": 2, "start": 3}, 8, 8),
-        ("postlocal", {"period": 3, "start": 2}, 9, 4),  # two steps, one and its mean, then twice three
-    ],
-)
-def test_torchs_ways_alone_are_those_of_two_ranks(way, extra, rounds, shown, tmp_path):
-    """What is added up in one process against torch.distributed's own hooks, by gloo on the loopback device."""
-    pytest.importorskip("torch")
-    from psopt.bench.peers import alone
-    from psopt.bench.peers.model import Peer, flat
+WAYS = {
+    "ddp": ({}, 8, 8),
+    "powersgd": ({"rank": 2, "start": 3}, 8, 8),
+    "postlocal": ({"period": 3, "start": 2}, 9, 4),  # two steps, one and its mean, then twice three
+}
+"""Options, how many steps two ranks take, and how many rounds these are alone."""
 
+
+def two_of(way):
+    """The problem of two ranks, and the way's options."""
     config, options = config_of("perceptron", 2, 1)
     config["problem"] = {**config["problem"], "hidden": [30]}
-    options |= extra
-    spec = {"config": config, "way": way, "options": options, "timeout_s": 60, "rounds": rounds}
-    spec |= {"address": f"file://{tmp_path}/meeting", "theta": str(tmp_path / "theta.npy")}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    return config, {**options, **WAYS[way][0]}
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(tmp_path_factory):
+    """Theta of each way by torch.distributed's own hooks, by gloo on the loopback device, all by the same two."""
+    folder, specs = tmp_path_factory.mktemp("ways"), []
+    for way, (_, rounds, _) in WAYS.items():
+        config, options = two_of(way)
+        spec = {"config": config, "way": way, "options": options, "timeout_s": 60, "rounds": rounds}
+        spec |= {"address": f"file://{folder}/meeting-{way}", "theta": str(folder / f"{way}.npy")}
+        specs.append(folder / f"{way}.json")
+        specs[-1].write_text(json.dumps(spec))
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "psopt.bench.peers.host", str(tmp_path / "spec.json")]
-    ranks = [subprocess.Popen([*program, str(rank)], env=environment, stderr=subprocess.PIPE) for rank in range(2)]
+    code = (
+        "import faulthandler, sys\n"
+        "from psopt.bench.peers.host import main\n"
+        "faulthandler.dump_traceback_later(100)\n"
+        "for spec in sys.argv[2:]:\n"
+        "    main(spec, int(sys.argv[1]))\n"
+    )
+    program = [sys.executable, "-c", code]
+    ranks = [
+        subprocess.Popen([*program, str(rank), *map(str, specs)], env=environment, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
     try:
-        said = [rank.communicate(timeout=120)[1].decode() for rank in ranks]
+        said = [rank.communicate(timeout=240)[1].decode() for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], said
+    return {way: np.load(folder / f"{way}.npy") for way in WAYS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_torchs_ways_alone_are_those_of_two_ranks(way, request):
+    """What is added up in one process against torch.distributed."""
+    pytest.importorskip("torch")
+    from psopt.bench.peers import alone
+    from psopt.bench.peers.model import Peer, flat
+
+    expected = request.getfixturevalue("on_two_ranks")[way]
+    config, options = two_of(way)
     workers = alone.Workers(Peer(parse(config), options["batch"]))
     steps = alone.WAYS[way](workers, options)
-    for _ in range(shown):
+    for _ in range(WAYS[way][2]):
         next(steps)
-    np.testing.assert_allclose(flat(workers.modules[0]), np.load(tmp_path / "theta.npy"), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(flat(workers.modules[0]), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.mpi
 @pytest.mark.open_mpi
-def test_on_a_network(tiny, tmp_path, monkeypatch, capsys):
+@pytest.mark.alone
+def test_on_a_network(tmp_path, monkeypatch, capsys):
     """All of it, on three hosts: the table, its file, and rows that are kept."""
     lacks = lacking()
     if lacks:
         pytest.skip(lacks)
+    fine = tuple(row for row in ROWS if row.gap is None)
+    monkeypatch.setattr(table, "EXPERIMENTS", (replace(TINY, rows=fine),))
     monkeypatch.setattr(table, "WIRES", (Wire(100, 5),))
     monkeypatch.setattr(command, "WIRES", (Wire(100, 5),))
     monkeypatch.setattr(probe, "ATTEMPTS", 10)
@@ -307,7 +343,7 @@ def test_on_a_network(tiny, tmp_path, monkeypatch, capsys):
     held = json.loads((tmp_path / "bench.json").read_text())
     rows = {row["name"].removeprefix("T 100/5: "): row for row in held["rows"]}
     with_torch = "torch DDP GD" in rows
-    assert set(rows) == {row.name for row in ROWS if with_torch or not row.peer}
+    assert set(rows) == {row.name for row in fine if with_torch or not row.peer}
     gd, lazy, changes = (rows[name] for name in ("psopt GD", "psopt LAG-WK", "psopt LAG-WK, changes"))
     for row in (gd, lazy, changes):
         each = row["seconds"] / row["rounds"]
@@ -320,7 +356,6 @@ def test_on_a_network(tiny, tmp_path, monkeypatch, capsys):
     if with_torch:
         assert gd["baseline"] == "torch DDP GD"
         assert gd["ratio"] == pytest.approx(rows["torch DDP GD"]["median_s"] / gd["median_s"])
-        assert rows["psopt local, coarse"]["baseline"] == "torch DDP GD, coarse"
     printed = capsys.readouterr().out
     assert "100 Mbit/s, 5 ms, 3 hosts; plain TCP: round trip" in printed
     with pytest.raises(ConfigError, match="is there already: --continue keeps its rows"):

@@ -180,7 +180,7 @@ def test_ordinary_libsvm_text_is_parsed_in_bulk(tmp_path, monkeypatch):
         ("a.csv", "7;1;2\r\n8;3;4.5\r\n", {"label": 0, "delimiter": ";"}),
         ("a.csv", "0,1,2\n1,2,7\n3,4.5,8\n", {"header": True, "label": -1}),
         ("a.tsv", "a\tb\ty\n1\t2\t7\n3\t4.5\t8\n", {}),
-        ("a.csv.gz", gzip.compress(b"1,2,7\n3,4.5,8\n"), {}),
+        ("a.csv.gz", gzip.compress(b"1,2,7\n3,4.5,8\n", mtime=0), {}),
         ("a.csv.bz2", bz2.compress(b"\xef\xbb\xbf1,2,7\n3,4.5,8\n"), {}),
     ],
 )

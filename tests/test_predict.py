@@ -495,6 +495,7 @@ def test_names_are_as_short_as_they_can_be():
 
 @pytest.mark.mpi
 @pytest.mark.open_mpi
+@pytest.mark.alone
 def test_against_the_clock(tmp_path):
     """One network, two runs: latency rules the one, the server's link the other. On a busy machine the network, or the
     run, can be late for reasons of its own: the best of some attempts counts.

@@ -7,6 +7,7 @@ import sys
 import mpi_jobs
 import numpy as np
 import pytest
+from helpers import Alone
 
 from psopt import commands
 from psopt.__main__ import guarded
@@ -33,18 +34,6 @@ KEYS = [
     "payload_bytes_up",
     "wall_s",
 ]
-
-
-class Alone:
-    """A link of one rank, for what ranks decide together."""
-
-    rank, size, host = 0, 1, "here"
-
-    def gather(self, value, timeout_s):
-        return [value]
-
-    def share(self, value, timeout_s):
-        return value
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from psopt import commands, launch
 from psopt.config import load
 from psopt.runs.checkpoint import existing, round_of
+from psopt.runs.experiment import Plan, simulate
 from psopt.runs.folder import load_run
 from psopt.runs.occupancy import occupant
 
@@ -34,9 +35,11 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    ended = mpi_jobs.psopt("simulate", config, "--out", folder, "--quiet")
-    assert ended.code == 0, ended
+    return simulated(config, tmp_path_factory.mktemp("whole") / "run")
+
+
+def simulated(config, folder, *overrides):
+    simulate(Plan(load(config, overrides), folder, quiet=True))
     return folder
 
 
@@ -82,9 +85,12 @@ def slowed(tmp_path, seconds=0.05, **sections):
 @pytest.mark.parametrize(("before", "after"), [(1, 4), pytest.param(4, 2, marks=pytest.mark.long)])
 def test_on_another_number_of_ranks(before, after, config, whole, tmp_path):
     folder = tmp_path / "run"
-    first = ["simulate"] if before == 1 else ["run", "--ranks", before]
-    options = ["--set", "stop.max_rounds=60", "--out", folder, "--quiet"]
-    assert mpi_jobs.psopt(first[0], config, *first[1:], *options).code == 0
+    short = "stop.max_rounds=60"
+    if before == 1:
+        simulated(config, folder, short)
+    else:
+        options = ["--set", short, "--out", folder, "--quiet", "--ranks", before]
+        assert mpi_jobs.psopt("run", config, *options).code == 0
     ended = mpi_jobs.psopt("resume", folder, "--ranks", after, "--set", "stop.max_rounds=120")
     assert ended.code == 0, ended
     assert "psopt: goes on after round 60" in ended.err
@@ -95,8 +101,7 @@ def test_on_another_number_of_ranks(before, after, config, whole, tmp_path):
 def test_after_a_kill_at_any_moment(tmp_path):
     """Of one rank, server or worker: what is there is enough. Fifty kills: ``make test-kills``."""
     path = slowed(tmp_path, 0.01)
-    whole = tmp_path / "whole"
-    assert mpi_jobs.psopt("simulate", path, "--out", whole, "--quiet").code == 0
+    whole = simulated(path, tmp_path / "whole", "problem.seconds=0")
     draw = random.Random(3)
     for number in range(1):
         folder = tmp_path / f"run-{number}"
@@ -134,8 +139,7 @@ def test_an_interrupt_ends_after_the_round_with_a_checkpoint(number, tmp_path):
     assert f"the last checkpoint is of round {summary['rounds']};" in ended.err
     again = mpi_jobs.psopt("resume", folder, "--quiet")
     assert again.code == 0, again
-    assert mpi_jobs.psopt("simulate", path, "--out", tmp_path / "whole", "--quiet").code == 0
-    same(folder, tmp_path / "whole")
+    same(folder, simulated(path, tmp_path / "whole", "problem.seconds=0"))
 
 
 def test_termination_of_one_worker_rank_alone_is_passed_on(tmp_path):

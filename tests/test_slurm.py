@@ -13,6 +13,8 @@ import slurm_lab
 from conftest import is_open_mpi
 
 from psopt import launch
+from psopt.config import load
+from psopt.runs.experiment import Plan, simulate
 from psopt.runs.folder import load_run
 from psopt.views.watching.queue import submitted
 
@@ -47,9 +49,7 @@ def config(tmp_path_factory):
 def whole(config, tmp_path_factory):
     """The same run in one process, undisturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    ended = mpi_jobs.psopt("simulate", config, "--out", folder, "--quiet")
-    assert ended.code == 0, ended
-    return load_run(folder)
+    return simulate(Plan(load(config), folder, quiet=True))
 
 
 def submit(cluster, config, folder, *options):
@@ -183,7 +183,8 @@ def test_watch_shows_the_place_of_a_job_that_waits(cluster, config, tmp_path):
     ahead = cluster.say(*blocking).strip()
     job = submit(cluster, config, tmp_path / "run", "--ntasks", 3)
     collecting = submit(cluster, config, tmp_path / "sweep", "--ntasks", 3, "--grid", "seed=3,4")
-    looked = mpi_jobs.psopt("watch", tmp_path / "run", tmp_path / "sweep", "--once", **cluster.environment)
+    wide = {"COLUMNS": "250", **cluster.environment}  # for the folders' names
+    looked = mpi_jobs.psopt("watch", tmp_path / "run", tmp_path / "sweep", "--once", **wide)
     assert looked.code == 0, looked
     rows = [line for line in looked.out.splitlines() if str(tmp_path) in line]
     assert [row.split()[0] for row in rows] == [str(tmp_path / name) for name in RUNS_THAT_WAIT]
@@ -196,6 +197,7 @@ def test_watch_shows_the_place_of_a_job_that_waits(cluster, config, tmp_path):
     cluster.until(blocker, "CANCELLED", timeout_s=30)
 
 
+@pytest.mark.alone
 def test_two_hundred_workers_on_eight_tasks_start_within_twenty_seconds(cluster, tmp_path):
     config = tmp_path / "many.yaml"
     config.write_text(

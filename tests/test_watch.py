@@ -356,7 +356,8 @@ def test_a_submitted_run_waits_starts_and_goes_on(slurm, tmp_path):
     assert state() == [(State.WAITING, "job 42; squeue does not answer")]
 
 
-def test_submit_leaves_what_watch_asks_for(slurm, tmp_path, capsys):
+def test_submit_leaves_what_watch_asks_for(slurm, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")  # for the folders' names
     slurm("printf '42|0|PENDING|Priority|short|100|N/A\\n42|1|PENDING|Priority|short|100|N/A\\n'")
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.write_text("#!/bin/bash\necho '42;cluster'\n")

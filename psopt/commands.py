@@ -23,11 +23,7 @@ def run(
     path: Path, ranks: int | None, overrides: Sequence[str], out: Path | None, quiet: bool, go_on: bool = False
 ) -> int:
     """``psopt run``: joins the job it is started in, or starts one."""
-    from psopt.config import load, parse
-    from psopt.runs.agreement import decided
-    from psopt.runs.experiment import Plan
-    from psopt.runs.experiment import run as run_over
-    from psopt.runs.resume import plan_for
+    from psopt.config import load, parse_resolved
 
     if go_on and out is None:
         raise ConfigError("--resume needs --out: which folder may hold the beginning of the run?")
@@ -39,9 +35,14 @@ def run(
         count = ranks or launch.default_ranks(config.workers, config.repeat)
         options = [*_options(overrides, quiet), *["--resume"] * go_on]
         return start(count, ["run", str(path), "--out", str(folder), *options], folder, config)
+    from psopt.runs.agreement import decided  # what computes is not loaded where a job is only started
+    from psopt.runs.experiment import Plan
+    from psopt.runs.experiment import run as run_over
+    from psopt.runs.resume import plan_for
+
     link = join(ranks)
     listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
-    config, folder = parse(listed["config"]), Path(listed["folder"])
+    config, folder = parse_resolved(listed["config"]), Path(listed["folder"])
     plan = plan_for(config, folder, link) if go_on else Plan(config, folder)
     first = link.rank == 0
     if plan is None:
@@ -57,7 +58,7 @@ def run(
 
 def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: bool) -> int:
     """``psopt resume``: joins the job it is started in, or starts one of as many ranks as there were."""
-    from psopt.config import parse
+    from psopt.config import parse_resolved
     from psopt.runs import resume as resuming
     from psopt.runs.agreement import decided
     from psopt.runs.experiment import run as run_over
@@ -78,7 +79,7 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
                 "stops: --set stop.max_rounds=..."
             )
         return 0
-    config = parse(listed["config"])
+    config = parse_resolved(listed["config"])
     if link is None:
         count = ranks or resuming.ranks_of(folder)
         resuming.check_early(config, folder)
@@ -241,7 +242,7 @@ def _sweep_point(
     path: Path, grid: Sequence[str], overrides: Sequence[str], out: Path, number: int, ranks: int | None
 ) -> int:
     """One point: on all ranks of the job that it was started in, or of one that is started, or in this process."""
-    from psopt.config import parse
+    from psopt.config import parse_resolved
     from psopt.runs.agreement import decided
     from psopt.runs.experiment import run as run_over
     from psopt.runs.experiment import simulate as simulate_here
@@ -258,8 +259,8 @@ def _sweep_point(
     if link is None and ranks is not None:
         arguments = ["sweep", str(path), *repeated("--grid", grid), *repeated("--set", overrides)]
         arguments += ["--out", str(out), "--point", str(number)]
-        return start(ranks, arguments, Path(listed["folder"]), parse(listed["config"]))
-    plan = plan_for(parse(listed["config"]), Path(listed["folder"]), link)
+        return start(ranks, arguments, Path(listed["folder"]), parse_resolved(listed["config"]))
+    plan = plan_for(parse_resolved(listed["config"]), Path(listed["folder"]), link)
     if first:
         tell(listed["point"] + ": done already" * (plan is None))
     if plan is None:

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import psopt
+from psopt.config import load, parse_resolved
 from psopt.recipes import RECIPES
 
 ROOT = Path(psopt.__file__).parent
@@ -192,6 +194,34 @@ def test_importing_psopt_is_light():
 )
 def test_mpi_is_loaded_by_runs_over_mpi_alone(module):
     assert "mpi4py" not in python(f"import sys, {module}; print(*sys.modules)").split()
+
+
+CONFIGS = sorted((ROOT.parent / "configs").glob("*.yaml"))
+
+
+def test_a_job_is_started_without_numba():
+    code = "import sys; from psopt import commands; from psopt.config import load; import psopt.runs.checkpoint; "
+    loaded = python(f"{code}[load(path) for path in {[str(CONFIGS[0])]!r}]; print(*sys.modules)").split()
+    assert "pydantic" in loaded  # which shows that the config was checked
+    assert not {"numba", "llvmlite", "scipy", "mpi4py"} & set(loaded)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_that_was_checked_is_the_same_without_a_check(path):
+    config = load(path)
+    again = parse_resolved(json.loads(json.dumps(config.resolved())))
+    assert again == config
+    assert again.sha256() == config.sha256()
+
+
+def test_ranks_take_a_config_that_was_checked_without_what_checks_it():
+    resolved = json.dumps(load(CONFIGS[0]).resolved())
+    code = (
+        f"import json, sys; from psopt import commands; from psopt.config import parse_resolved; data = {resolved!r}; "
+    )
+    loaded = python(f"{code}print(parse_resolved(json.loads(data)).sha256(), *sys.modules)").split()
+    assert loaded[0] == load(CONFIGS[0]).sha256()
+    assert not {"numba", "llvmlite", "scipy", "pydantic", "ruamel.yaml"} & set(loaded)
 
 
 @pytest.mark.alone

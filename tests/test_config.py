@@ -80,7 +80,8 @@ def test_every_shipped_config_is_valid_and_survives_a_round_trip(path, tmp_path)
     assert made.name == path.stem.replace("_", "-")
     again = tmp_path / "again.yaml"
     again.write_text(made.to_yaml())
-    for copy in (config.parse(made.resolved()), config.load(again)):
+    sent = json.loads(json.dumps(made.resolved()))
+    for copy in (config.parse(made.resolved()), config.parse_resolved(sent), config.load(again)):
         assert copy == made
         assert copy.sha256() == made.sha256()
 
@@ -808,6 +809,9 @@ def survives(data: object) -> None:
         sentence = str(error)
     else:
         assert config.parse(made.resolved()) == made
+        sent = config.parse_resolved(json.loads(json.dumps(made.resolved())))
+        assert sent == made
+        assert sent.sha256() == made.sha256()
         assert yaml_source.read(made.to_yaml(), "x", Complaints("x")) == made.resolved()
         return
     assert sentence.startswith("config: ")

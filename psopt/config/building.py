@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path as Folder
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config import faults, own
@@ -35,6 +33,7 @@ from psopt.config.sentences import (
     wrong_value,
 )
 from psopt.config.shorthand import spelled_out
+from psopt.config.values import fitted
 from psopt.data import DataSpec, Synthetic
 from psopt.errors import ConfigError, IncompatibleParts
 from psopt.parts import FAMILIES, OWN_NAME, kind_of
@@ -50,11 +49,14 @@ class NamesOwn(Exception):
 class Builder:
     """Builds one config. Each method returns `FAULTY` after a complaint.
 
-    With ``imports`` false nothing of the user's is imported: what names it raises `NamesOwn`.
+    With ``imports`` false nothing of the user's is imported: what names it raises `NamesOwn`. With ``checked`` every
+    value is known to have its type, and is not held against it again.
     """
 
-    def __init__(self, complaints: Complaints, folder: Folder | None = None, imports: bool = True) -> None:
-        self.complaints, self.folder, self.imports = complaints, folder, imports
+    def __init__(
+        self, complaints: Complaints, folder: Folder | None = None, imports: bool = True, checked: bool = False
+    ) -> None:
+        self.complaints, self.folder, self.imports, self.checked = complaints, folder, imports, checked
 
     def config(self, data: Any, default_name: str) -> RunConfig:
         """The whole; raises `ConfigError` with all complaints."""
@@ -134,10 +136,10 @@ class Builder:
         """``value`` as that type, strictly: a whole number may stand for any number, nothing else is converted."""
         if value is FAULTY:
             return FAULTY
-        try:
-            return own.adapter(annotation).validate_python(tuple(value) if isinstance(value, list) else value)
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False)
+        given = tuple(value) if isinstance(value, list) else value
+        made, faults = (given, []) if self.checked else fitted(annotation, given)
+        if not faults:
+            return made
         of_items = item_type(annotation)
         items = sorted({at for fault in faults for at in fault["loc"] if isinstance(at, int)})
         if isinstance(value, list) and of_items and items:

@@ -11,16 +11,14 @@ import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import psopt
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config.fields import REQUIRED, Key, keys_of
 from psopt.config.sentences import short
+from psopt.config.values import fitted
 from psopt.errors import ConfigError, IncompatibleParts
 from psopt.parts import FAMILIES, OWN_NAME, PROTOCOLS, families_of, kind_of, missing, name_of
 from psopt.recipes import RECIPES, Recipe
@@ -110,10 +108,9 @@ def _check_keys(named: str, cls: type[Any]) -> None:
 
 def _check_default(field: str, key: Key, inner: str | None) -> None:
     if inner is None:
-        try:
-            adapter(key.annotation).validate_python(key.default)
-        except ValidationError as error:
-            raise ConfigError(f"{field} has a default that it may not have: {error.errors()[0]['msg']}") from None
+        _, faults = fitted(key.annotation, key.default)
+        if faults:
+            raise ConfigError(f"{field} has a default that it may not have: {faults[0]['msg']}")
         return
     if missing(inner, type(key.default)):
         raise ConfigError(f"{field} has a default that is not {with_article(inner)}")
@@ -128,13 +125,8 @@ def nested(cls: type[Any], name: str) -> str | None:
 
 def normal_default(key: Key) -> Any:
     """A default as a config would give it, so that written out and read again it is the same: 1.0 for a float of 1."""
-    return adapter(key.annotation).validate_python(key.default)
-
-
-@cache
-def adapter(annotation: Any) -> TypeAdapter[Any]:
-    """What checks a value, strictly: a whole number may stand for any number, nothing else is converted."""
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+    value, _ = fitted(key.annotation, key.default)
+    return value
 
 
 def _is_checkable(annotation: Any) -> bool:
@@ -143,16 +135,8 @@ def _is_checkable(annotation: Any) -> bool:
         return False
     try:
         for value in (0, 0.0, "", True, None, ()):
-            _fits(annotation, value)
+            fitted(annotation, value)
     except Exception:  # noqa: BLE001  (Pydantic has many; a bound that its type cannot have, say)
-        return False
-    return True
-
-
-def _fits(annotation: Any, value: Any) -> bool:
-    try:
-        adapter(annotation).validate_python(value)
-    except ValidationError:
         return False
     return True
 

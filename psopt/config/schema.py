@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from psopt import problems
 from psopt.algorithm import ROW, Algorithm
 from psopt.config.faults import KINDS
@@ -60,6 +58,8 @@ def _value(key: Key) -> Schema:
         if key.default is None:
             made = {"anyOf": [made, {"type": "null"}]}
     else:
+        from pydantic import TypeAdapter
+
         made = TypeAdapter(key.annotation).json_schema()
         if isinstance(key.default, bool | int | float | str):
             made["default"] = key.default

@@ -17,16 +17,17 @@
 ``gram(weights)``                        X^T diag(weights) X, shape (d, d), float64
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
-from psopt.problems import cuts
+from psopt.problems import cuts, kernels
 from psopt.problems.crew import Crew, total
-from psopt.problems.kernels import csr, dense, local, local_network
-from psopt.problems.kernels import rows as chosen
-from psopt.problems.kernels.links import SQUARES
-from psopt.problems.kernels.steps import Rule, Walk
+
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule, Walk
 
 _BLOCK_NBYTES = 8 << 20
 
@@ -67,7 +68,7 @@ class _Swept:
     def curvature(self, v: np.ndarray, out: np.ndarray) -> None:
         if self._zeros is None:
             self._zeros = [np.zeros_like(labels) for labels in self._labels]
-        self._evaluate(SQUARES, self._zeros, v, out)
+        self._evaluate(kernels.links.SQUARES, self._zeros, v, out)
 
     def _evaluate(self, link: int, labels: list[np.ndarray], theta: np.ndarray, out: np.ndarray | None) -> float:
         if len(labels) == 1:
@@ -92,33 +93,33 @@ class DenseFeatures(_Swept):
         super().__init__()
         self.X = np.require(shard.features, dtype, ["C", "ALIGNED"])
         n, d = self.X.shape
-        self.rows = cuts.even(n, cuts.parts_of(self.X.nbytes, d * dtype.itemsize, cuts.VECTORS), dense.STREAMS)
+        self.rows = cuts.even(n, cuts.parts_of(self.X.nbytes, d * dtype.itemsize, cuts.VECTORS), kernels.dense.STREAMS)
         self._parts = [self.X[rows] for rows in self.rows]
-        self._labels = [dense.sweep_order(shard.labels[rows]) for rows in self.rows]
+        self._labels = [kernels.dense.sweep_order(shard.labels[rows]) for rows in self.rows]
         self._plain = np.array(shard.labels, dtype=np.float64)
-        self._zs = [dense.scratch(self.X)]
+        self._zs = [kernels.dense.scratch(self.X)]
         self._tile = None
 
     def _part(
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
     ) -> float:
         if out is None:
-            return dense.dense_value(link, self._parts[number], labels, theta, z)
-        return dense.dense_gradient(link, self._parts[number], labels, theta, out, z)
+            return kernels.dense.dense_value(link, self._parts[number], labels, theta, z)
+        return kernels.dense.dense_gradient(link, self._parts[number], labels, theta, out, z)
 
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.X))
-        return chosen.dense_rows_gradient(link, self.X, self._plain, rows, theta, out, *self._scratch())
+        return kernels.rows.dense_rows_gradient(link, self.X, self._plain, rows, theta, out, *self._scratch())
 
-    def local_steps(self, link: int, rule: Rule, theta: np.ndarray, walk: Walk, weight: float, l2: float) -> None:
+    def local_steps(self, link: int, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float, l2: float) -> None:
         operands = (link, self.X, self._plain, *rule, theta, *walk, weight, l2)
-        local.dense_local_steps(*operands, np.empty_like(theta), *self._scratch())
+        kernels.local.dense_local_steps(*operands, np.empty_like(theta), *self._scratch())
 
     def network_steps(self, *operands: object) -> None:
-        local_network.dense_network_steps(self.X, *operands)
+        kernels.local_network.dense_network_steps(self.X, *operands)
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
-        chosen.take_dense(self.X, rows, out)
+        kernels.rows.take_dense(self.X, rows, out)
         return out[: len(rows)]
 
     def block(self, start: int, stop: int, room: np.ndarray) -> np.ndarray:
@@ -169,40 +170,40 @@ class SparseFeatures(_Swept):
         self.shape = matrix.shape
         ones = bool(np.all(matrix.data == 1))
         self.data = np.empty(0, dtype) if ones else np.ascontiguousarray(matrix.data, dtype)
-        self.indices, self.indptr = csr.unsigned(matrix.indices, matrix.indptr)
+        self.indices, self.indptr = kernels.csr.unsigned(matrix.indices, matrix.indptr)
         self.labels = np.array(shard.labels, dtype=np.float64)
         stored, d = len(matrix.indices), self.shape[1]
         parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize, cuts.VECTORS)
         self.rows = cuts.by_weight(matrix.indptr, parts)
         self._labels = [self.labels[rows] for rows in self.rows]
         self._pointers = [self.indptr[rows.start : rows.stop + 1] for rows in self.rows]
-        self._zs = [csr.scratch()]
-        self._own = csr.scratch()
+        self._zs = [kernels.csr.scratch()]
+        self._own = kernels.csr.scratch()
 
     def _part(
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
     ) -> float:
         operands = (self.data, self.indices, self._pointers[number], labels, theta)
         if out is None:
-            return csr.csr_value(link, *operands, z)
-        return csr.csr_gradient(link, *operands, out, z)
+            return kernels.csr.csr_value(link, *operands, z)
+        return kernels.csr.csr_gradient(link, *operands, out, z)
 
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.labels))
         operands = (self.data, self.indices, self.indptr, self.labels, rows, theta)
-        return chosen.csr_rows_gradient(link, *operands, out, self._own, self._zs[0])
+        return kernels.rows.csr_rows_gradient(link, *operands, out, self._own, self._zs[0])
 
-    def local_steps(self, link: int, rule: Rule, theta: np.ndarray, walk: Walk, weight: float, l2: float) -> None:
+    def local_steps(self, link: int, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float, l2: float) -> None:
         operands = (link, self.data, self.indices, self.indptr, self.labels)
         steps = (*rule, theta, *walk, weight, l2)
-        local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._zs[0])
+        kernels.local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._zs[0])
 
     def network_steps(self, *operands: object) -> None:
-        local_network.csr_network_steps(self.data, self.indices, self.indptr, *operands)
+        kernels.local_network.csr_network_steps(self.data, self.indices, self.indptr, *operands)
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         panel = out[: len(rows)]
-        chosen.take_csr(self.data, self.indices, self.indptr, rows, panel)
+        kernels.rows.take_csr(self.data, self.indices, self.indptr, rows, panel)
         return panel
 
     def block(self, start: int, stop: int, room: np.ndarray) -> np.ndarray:
@@ -241,11 +242,11 @@ class SparseFeatures(_Swept):
 
 def check_rows(rows: np.ndarray, n: int) -> None:
     """Raise `ProtocolError` unless ``rows`` names at least one row, and only rows of the n."""
-    if not (len(rows) and chosen.all_inside(rows, n)):
+    if not (len(rows) and kernels.rows.all_inside(rows, n)):
         raise ProtocolError(f"a batch has to name one or more of the rows 0 to {n - 1} of the shard")
 
 
-def check_walk(walk: Walk, n: int) -> None:
+def check_walk(walk: "Walk", n: int) -> None:
     """The same for each step."""
     check_rows(walk.rows, n)
     if not (walk.ends[1:] > walk.ends[:-1]).all():

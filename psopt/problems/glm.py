@@ -9,29 +9,34 @@ intercept is added.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.problems import kernels
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_walk, prepare
-from psopt.problems.kernels.links import LOGISTIC, SQUARES, settle
-from psopt.problems.kernels.steps import Rule, Walk
-from psopt.problems.kernels.vector import all_finite, regularise, squared_norm
 from psopt.problems.smoothness import largest_eigenvalue, power_iteration
+
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule, Walk
 
 _GRAM_DIM = 256  # up to here X^T X is formed and its spectrum found exactly
 
 
 class _LinearModel:
-    """What the two losses share; ``link`` and ``bend``, a bound on the loss's second derivative, tell them apart."""
+    """What the two losses share; ``loss``, the name of a link, and ``bend``, a bound on the loss's second derivative,
+    tell them apart.
+    """
 
-    link: int
+    loss: str
     bend: float
 
     def __init__(self, shard: Table, share: Share, l2: float, reduction: str, dtype: str, initial_scale: float) -> None:
+        self.link: int = getattr(kernels.links, self.loss)
         self._scale, self._l2 = scale_and_l2(l2, reduction, dtype, share)
         self._initial_scale = _checked_scale(initial_scale)
         self.samples = shard.samples
@@ -53,7 +58,7 @@ class _LinearModel:
         loss = self._features.batch(self.link, theta, out, rows)
         return self._finish(loss, self._scale * (self.samples / len(rows)), theta, out)
 
-    def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
+    def local_steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", scale: float) -> None:
         """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says."""
         check_walk(walk, self.samples)
         weight = scale * self._scale * self.samples
@@ -61,8 +66,8 @@ class _LinearModel:
 
     def value(self, theta: np.ndarray) -> float:
         """f_m(theta); NaN where theta holds a NaN or an infinity."""
-        norm = squared_norm(theta)
-        if not math.isfinite(norm) and not all_finite(theta):
+        norm = kernels.vector.squared_norm(theta)
+        if not math.isfinite(norm) and not kernels.vector.all_finite(theta):
             return math.nan
         return self._total(self._features.evaluate(self.link, theta), self._scale, norm)
 
@@ -84,7 +89,7 @@ class _LinearModel:
     def curvature_product(self, v: np.ndarray, out: np.ndarray) -> None:
         """out = C_m v, both shape (dim,)."""
         self._features.curvature(v, out)
-        regularise(v, self._scale * self.bend, self._l2, out)
+        kernels.vector.regularise(v, self._scale * self.bend, self._l2, out)
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian of f_m at theta, shape (dim, dim), float64, summed over blocks of rows."""
@@ -99,8 +104,8 @@ class _LinearModel:
 
     def _finish(self, loss: float, scale: float, theta: np.ndarray, out: np.ndarray) -> float:
         """The value, and in ``out`` the gradient, from the summed losses and their gradient."""
-        norm = regularise(theta, scale, self._l2, out)
-        if not math.isfinite(norm) and not all_finite(theta):
+        norm = kernels.vector.regularise(theta, scale, self._l2, out)
+        if not math.isfinite(norm) and not kernels.vector.all_finite(theta):
             out.fill(math.nan)
             return math.nan
         return self._total(loss, scale, norm)
@@ -128,7 +133,7 @@ class LeastSquares(_LinearModel):
         The standard deviation of the first iterate, theta ~ N(0, initial_scale^2 I). Default 0: theta starts at zero.
     """
 
-    link = SQUARES
+    loss = "SQUARES"
     bend = 1.0
 
     def __init__(
@@ -164,7 +169,7 @@ class Logistic(_LinearModel):
         Whether the label 0 is allowed as well: such a row adds log 2 to the value and nothing to the gradient.
     """
 
-    link = LOGISTIC
+    loss = "LOGISTIC"
     bend = 0.25
 
     def __init__(
@@ -192,12 +197,12 @@ class Logistic(_LinearModel):
             check_width(held_out, self.dim)
             self._checked(held_out, "held-out row {row}")
             self._held_out = (held_out, prepare(held_out, self.dtype))
-        if not all_finite(theta):
+        if not kernels.vector.all_finite(theta):
             return math.nan, 0
         z = self._held_out[1].margins(theta)
         labels = np.asarray(held_out.labels, dtype=np.float64)
         right = int(np.count_nonzero(labels == np.where(z > 0, 1.0, -1.0)))
-        return float(settle(LOGISTIC, z, labels, 0, len(z))), right
+        return float(kernels.links.settle(self.link, z, labels, 0, len(z))), right
 
     def _weights(self, theta: np.ndarray) -> np.ndarray:
         e = np.exp(-np.abs(self._labels * self._features.margins(theta)))

@@ -13,16 +13,18 @@ for a method that treats coordinates alike and apart, each copy is an experiment
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.problems import kernels
 from psopt.problems.base import Share
 from psopt.problems.features import check_rows, check_walk
-from psopt.problems.kernels.noisy import kink_gradient, kink_steps, quadratic_gradient, quadratic_steps
-from psopt.problems.kernels.steps import Rule, Walk
-from psopt.problems.kernels.vector import all_finite
+
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule, Walk
 
 _NO_ROWS = np.empty(0, np.int64)  # the kernels' word for the expectation
 
@@ -73,13 +75,13 @@ class _Noisy:
         """The Hessian of f_m at theta, diagonal, shape (dim, dim), float64; from the right where it jumps."""
         return np.diag(self._share * self._bends(theta.astype(np.float64)))
 
-    def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
+    def local_steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", scale: float) -> None:
         """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says."""
         check_walk(walk, self.samples)
         self._steps(rule, theta, walk, self._share * scale)
 
     def _finish(self, theta: np.ndarray, value: float, out: np.ndarray | None = None) -> float:
-        if math.isfinite(value) or all_finite(theta):
+        if math.isfinite(value) or kernels.vector.all_finite(theta):
             return value
         if out is not None:
             out.fill(math.nan)
@@ -93,7 +95,7 @@ class _Noisy:
         """f_m(theta) and, into ``out``, its gradient: the estimates from ``rows``, or exactly if there are none."""
         raise NotImplementedError
 
-    def _steps(self, rule: Rule, theta: np.ndarray, walk: Walk, weight: float) -> None:
+    def _steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float) -> None:
         """`local_steps` along ``weight`` times the mean gradients of the samples' f."""
         raise NotImplementedError
 
@@ -155,11 +157,13 @@ class NoisyQuadratic(_Noisy):
         return self._curvature
 
     def _gradient(self, theta: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
-        return quadratic_gradient(theta, rows, self._curvature, *self._strengths, self._share, self._z, out)
+        return kernels.noisy.quadratic_gradient(
+            theta, rows, self._curvature, *self._strengths, self._share, self._z, out
+        )
 
-    def _steps(self, rule: Rule, theta: np.ndarray, walk: Walk, weight: float) -> None:
+    def _steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float) -> None:
         operands = (self._curvature, *self._strengths, weight, self._z)
-        quadratic_steps(*rule, theta, *walk, *operands, np.empty_like(theta))
+        kernels.noisy.quadratic_steps(*rule, theta, *walk, *operands, np.empty_like(theta))
 
 
 class NoisyKink(_Noisy):
@@ -210,10 +214,10 @@ class NoisyKink(_Noisy):
         return np.where(x >= 0.0, 2.0, 1.0)
 
     def _gradient(self, theta: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
-        return kink_gradient(theta, rows, self._noise, self._share, self._z, out)
+        return kernels.noisy.kink_gradient(theta, rows, self._noise, self._share, self._z, out)
 
-    def _steps(self, rule: Rule, theta: np.ndarray, walk: Walk, weight: float) -> None:
-        kink_steps(*rule, theta, *walk, self._noise, weight, self._z, np.empty_like(theta))
+    def _steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float) -> None:
+        kernels.noisy.kink_steps(*rule, theta, *walk, self._noise, weight, self._z, np.empty_like(theta))
 
 
 def _is_finite(value: object, above: float = -math.inf) -> bool:

@@ -14,25 +14,22 @@ go by blocks of a fixed size, so that memory is bounded and the order of sums de
 
 import itertools
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.problems import kernels
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew, total
 from psopt.problems.cuts import VECTORS_OF_NETWORKS, even, parts_of
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
-from psopt.problems.kernels.layers import RELU, TANH
-from psopt.problems.kernels.network import network_blocks
-from psopt.problems.kernels.products import SKINNY
-from psopt.problems.kernels.steps import Rule, Walk
-from psopt.problems.kernels.tiled_network import tiled_pass
-from psopt.problems.kernels.tiles import LINE_NBYTES
-from psopt.problems.kernels.vector import regularise, squared_norm
 
-_ACTIVATIONS = {"relu": RELU, "tanh": TANH}
+if TYPE_CHECKING:
+    from psopt.problems.kernels.steps import Rule, Walk
+
+_ACTIVATIONS = {"relu": "RELU", "tanh": "TANH"}
 _HIDDEN = (512,)
 _BLOCK_NBYTES = 128 * 1024  # of rows of features, where a kernel has the next ones fetched: both fit the cache
 
@@ -78,8 +75,8 @@ class Network:
         self.n_features = shard.n_features
         self.dtype = np.dtype(dtype)
         self._widths = np.array([shard.n_features, *hidden, classes])
-        self._narrow = max(self._widths[1:]) <= SKINNY
-        self.fused_rows = math.inf if self._narrow else SKINNY
+        self._narrow = max(self._widths[1:]) <= kernels.products.SKINNY
+        self.fused_rows = math.inf if self._narrow else kernels.products.SKINNY
         self._activation = activation
         self._bias = bias
         self._block_rows = block_rows
@@ -112,7 +109,7 @@ class Network:
     def value(self, theta: np.ndarray) -> float:
         """f_m(theta); NaN where a score is NaN or infinite."""
         loss = self._over_parts(theta)
-        return self._scale * loss + (0.5 * self._l2 * squared_norm(theta) if self._l2 else 0.0)
+        return self._scale * loss + (0.5 * self._l2 * kernels.vector.squared_norm(theta) if self._l2 else 0.0)
 
     def batch_value_and_gradient(self, theta: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
         """The estimate of f_m and its gradient from the samples ``rows``, int64, shape (B,), B >= 1."""
@@ -128,7 +125,7 @@ class Network:
             loss += self._block(theta, X, labels, scale, room, out, start == 0)[0]
         return self._finish(loss, scale, theta, out)
 
-    def local_steps(self, rule: Rule, theta: np.ndarray, walk: Walk, scale: float) -> None:
+    def local_steps(self, rule: "Rule", theta: np.ndarray, walk: "Walk", scale: float) -> None:
         """Moves theta along ``scale`` times the gradients of the walk's batches, as `Problem` says.
 
         All in one call, by the kernels of few rows whatever the sizes: hence `fused_rows`.
@@ -200,14 +197,16 @@ class Network:
         fresh: bool,
     ) -> tuple[float, int]:
         """A block's losses and right predictions; its gradient over ``out`` if ``fresh``, otherwise added to it."""
-        if self._narrow or len(X) <= SKINNY:
+        if self._narrow or len(X) <= kernels.products.SKINNY:
             nowhere = room.no_bias[:0] if out is None else out
             sizes, scratch = (self._activation, self._widths, self._bias), (room.up, room.down, room.unused)
             block = self._block_rows if len(X) <= self._block_rows else self._ahead_rows
-            return network_blocks(*sizes, theta, X, labels, weight, block, *scratch, nowhere, fresh)
+            return kernels.network.network_blocks(*sizes, theta, X, labels, weight, block, *scratch, nowhere, fresh)
         nowhere = room.no_bias[:0] if out is None else out
         sizes = self._activation, self._widths, self._bias
-        return tiled_pass(*sizes, theta, X, labels, weight, *room.tiled(), room.unused, nowhere, fresh)
+        return kernels.tiled_network.tiled_pass(
+            *sizes, theta, X, labels, weight, *room.tiled(), room.unused, nowhere, fresh
+        )
 
     def _finish(self, loss: float, scale: float, theta: np.ndarray, out: np.ndarray) -> float:
         if not math.isfinite(loss):
@@ -215,7 +214,7 @@ class Network:
             return math.nan
         if not self._l2:
             return scale * loss
-        return scale * loss + 0.5 * self._l2 * regularise(theta, 1.0, self._l2, out)
+        return scale * loss + 0.5 * self._l2 * kernels.vector.regularise(theta, 1.0, self._l2, out)
 
     def _room(self, theta: np.ndarray, scratch: int = 0) -> "_Room":
         """The scratch of a thread."""
@@ -277,7 +276,9 @@ class Perceptron(Network):
             raise ConfigError(f"hidden is {hidden!r}, but it has to be a list of whole numbers, each 1 or above")
         if activation not in _ACTIVATIONS:
             raise ConfigError(f"activation is {activation!r}, but it has to be {' or '.join(_ACTIVATIONS)}")
-        super().__init__(shard, share, classes, list(hidden), _ACTIVATIONS[activation], l2, reduction, dtype)
+        super().__init__(
+            shard, share, classes, list(hidden), getattr(kernels.layers, _ACTIVATIONS[activation]), l2, reduction, dtype
+        )
 
     def initial(self, rng: np.random.Generator) -> np.ndarray:
         """Weights and biases of each layer from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), shape (dim,)."""
@@ -312,7 +313,7 @@ class _Room:
         """What `tiled_pass` overwrites, made when it is first needed."""
         if not self._tiled:
             widths, dtype, rows = self._widths, self.panel.dtype, len(self.panel)
-            line = LINE_NBYTES // dtype.itemsize
+            line = kernels.tiles.LINE_NBYTES // dtype.itemsize
             length, widest = -(-rows // line) * line, max(widths[1:])
             up = np.empty(length * widths[1:].sum(), dtype)
             down, turned = np.empty((2, length * widest), dtype), np.empty(length * widest, dtype)

@@ -14,10 +14,8 @@ import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.problems import kernels
 from psopt.problems.base import Share
-from psopt.problems.kernels.layers import LINEAR
-from psopt.problems.kernels.products import rows_by_rows
-from psopt.problems.kernels.softmax import softmax
 from psopt.problems.perceptron import Network
 from psopt.problems.smoothness import largest_eigenvalue, power_iteration
 
@@ -61,7 +59,7 @@ class Softmax(Network):
     ) -> None:
         if not isinstance(bias, bool):
             raise ConfigError(f"bias is {bias!r}, but it has to be true or false")
-        super().__init__(shard, share, classes, [], LINEAR, l2, reduction, dtype, bias, block_rows=64)
+        super().__init__(shard, share, classes, [], kernels.layers.LINEAR, l2, reduction, dtype, bias, block_rows=64)
         self._sums: np.ndarray | None = None
 
     def initial(self, rng: np.random.Generator) -> np.ndarray:
@@ -106,8 +104,8 @@ class Softmax(Network):
             panel = self._features.block(start, stop, room)
             x, p = X[: stop - start], P[: stop - start]
             x[:, :d] = panel
-            rows_by_rows(panel, W, p, panel[:0])
-            softmax(p, b)
+            kernels.products.rows_by_rows(panel, W, p, panel[:0])
+            kernels.softmax.softmax(p, b)
             for k in range(K):
                 for other in range(k, K):
                     weights = p[:, k] * ((k == other) - p[:, other])

@@ -17,6 +17,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 STAMP := $(VENV)/.installed
 
+# A job is many short processes, and without cached bytecode each compiles psopt's sources.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-mpi test-faults test-kills test-failures test-fuzz test-predict test-broadcasts \
 	bench-check bench-network bench-record lint format bundled-data clean distclean

@@ -190,12 +190,11 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     loaded = link.gather([_samples(shards), _is_sparse(shards)], start_s)
     total, sparse = sum(samples for samples, _ in loaded), any(sparse for _, sparse in loaded)
     hosts = link.gather(link.host, start_s)
-    # On each host one rank compiles the kernels and the next one what waits for messages, at the same time; then the
-    # others find the cache filled, instead of compiling all at once.
+    # On each host two ranks compile, each a half; then all find the cache filled, instead of compiling all at once.
     place = hosts[: link.rank].count(link.host)
     tells = first and not plan.quiet
-    compile_s = step(lambda: ready(config, sparse, tells) if place == 0 else ready_to_wait() if place == 1 else 0.0)
-    compile_s += step(lambda: (ready(config, sparse, False) if members and place else 0.0) + ready_to_wait())
+    compile_s = step(lambda: ready(config, sparse, tells, place))
+    compile_s += step(lambda: (ready(config, sparse, False) if members or place == 0 else 0.0) + ready_to_wait())
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
     crew = held.enter_context(Crew(threads.on_rank(config, link, bool(members))))
     step(lambda: threads.employ(crew, mine.values()))

@@ -18,11 +18,11 @@ from psopt.problems.kernels.warm import (
     NOISY,
     warm_calls,
     warm_packing,
+    warm_problem,
     warm_rounding,
     warm_rows,
     warm_steps,
     warm_top_k,
-    warm_up,
     warm_vectors,
 )
 
@@ -32,10 +32,15 @@ COMMAND = "psopt.cli"
 """Loaded where psopt is the program that runs, and by nobody else."""
 
 
-def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
+FIRST, SECOND = range(2)
+"""The ranks of a host that compile, each a half, while the others wait for the cache."""
+
+
+def ready(config: RunConfig, sparse: bool, tell: bool, place: int | None = None) -> float:
     """Compiles, or loads from the cache, what the run will compute with; returns the seconds it took.
 
-    With ``tell``, says so when it takes long enough for a person to wonder.
+    With ``tell``, says so when it takes long enough for a person to wonder. With ``place``, makes ready only what is
+    that rank's share on its host, which for `SECOND` is also what waits for messages, and for later ones nothing.
     """
     start = perf_counter()
     telling = threading.Timer(
@@ -46,7 +51,7 @@ def ready(config: RunConfig, sparse: bool, tell: bool) -> float:
         telling.start()
     try:
         with _quickly():
-            _compile(config, sparse)
+            _compile(config, sparse, place)
     finally:
         telling.cancel()
     return perf_counter() - start
@@ -65,13 +70,27 @@ def _quickly() -> AbstractContextManager[None]:
     return cache_first() if COMMAND in sys.modules else nullcontext()
 
 
-def _compile(config: RunConfig, sparse: bool) -> None:
-    row, kind, dtype = config.algorithm, config.problem.kind, config.problem.dtype
+def _compile(config: RunConfig, sparse: bool, place: int | None) -> None:
+    # Local steps and noise call the kernels of vectors: these are then the same rank's, or they would be made twice.
+    calls_vectors = config.algorithm.work.local or config.problem.kind in NOISY
+    if place in (None, FIRST):
+        _compile_problem(config, sparse)
+    if place in (None, FIRST if calls_vectors else SECOND):
+        _compile_vectors(config)
+    if place == SECOND:
+        warm_calls()
+
+
+def _compile_problem(config: RunConfig, sparse: bool) -> None:
+    row, kind = config.algorithm, config.problem.kind
     if kind in (*NETWORKS, *LINEAR, *NOISY):
         batches = not row.work.whole or config.data.test is not None
-        warm_up(dtype, sparse, curvature=True, kind=kind, batches=batches, local_steps=row.work.local)
-    else:
-        warm_vectors(dtype)
+        warm_problem(config.problem.dtype, sparse, True, kind, batches, row.work.local)
+
+
+def _compile_vectors(config: RunConfig) -> None:
+    row, dtype = config.algorithm, config.problem.dtype
+    warm_vectors(dtype)
     if row.work.local or not isinstance(row.update, Descent):
         warm_steps(dtype)
     compressor = row.codec.compressor

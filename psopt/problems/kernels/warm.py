@@ -87,7 +87,15 @@ def warm_up(
     batches: bool = True,
     local_steps: bool = True,
 ) -> None:
-    """Make all kernels ready that a worker's built-in problem calls.
+    """Make all kernels ready that a worker of a built-in problem calls: as `warm_problem`, and vectors and steps."""
+    warm_vectors(dtype)
+    if local_steps:
+        warm_steps(dtype)
+    warm_problem(dtype, sparse, curvature, kind, batches, local_steps)
+
+
+def warm_problem(dtype: str, sparse: bool, curvature: bool, kind: str, batches: bool, local_steps: bool) -> None:
+    """Make the kernels ready that a built-in problem calls itself.
 
     Parameters
     ----------
@@ -105,9 +113,6 @@ def warm_up(
     local_steps : bool
         Also what local steps call.
     """
-    warm_vectors(dtype)
-    if local_steps:
-        warm_steps(dtype)
     if kind in NOISY:
         _warm_noisy(dtype, kind, curvature, local_steps)
         return

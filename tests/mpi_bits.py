@@ -61,6 +61,8 @@ def cases():
     mesh = {"kind": "mesh", "segment": 256, "bandwidth_delay": 1}
     yield "mesh of changes", _config("lag-wk", downlink="changes", broadcast=mesh), None
     yield "mesh of theta", _config("lag-ps", broadcast=mesh), None
+    heavy = {"recipe": "lag-wk", "update": {"kind": "momentum", "momentum": 0.3}}
+    yield "momentum, changes", _config(heavy, downlink="changes"), None
     yield "star of changes", _config("lag-wk", downlink="changes", broadcast="star"), None
     yield "collective", _config("lag-wk", broadcast="collective"), None
     network = {"kind": "perceptron", "classes": 7, "hidden": [5], "dtype": "float32"}
@@ -78,7 +80,7 @@ def cases():
     yield "delays", _config("lag-wk", problem="mpi_problems:Jittery", data="lag-increasing"), mpi_problems.Jittery
 
 
-ON_ELEVEN = ("lag-ps", "sasg", "lazy sparse downlink", "local steps, lazily", "delays")
+ON_ELEVEN = ("lag-ps", "sasg", "lazy sparse downlink", "local steps, lazily", "delays", "momentum, changes")
 
 
 def cases_on(ranks):
@@ -86,6 +88,7 @@ def cases_on(ranks):
     messages on, and one of each other kind.
     """
     everything = list(cases())
+    assert {name for name, *_ in everything}.issuperset(ON_ELEVEN)
     eleven = [case for case in everything if case[0] in ON_ELEVEN or case[1].broadcast.kind not in ("auto", "star")]
     return {2: everything[::2], 11: eleven}.get(ranks, everything)
 

@@ -254,3 +254,13 @@ print(*(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert done.stderr.split() == ["click"]
+
+
+def test_each_process_gives_files_of_compiled_code_names_of_its_own():
+    """Else the index of one process could stand for the code of another, for good."""
+    code = (
+        "from psopt.problems import kernels; kernels.vector; from numba.core.caching import IndexDataCacheFile as F; "
+    )
+    first, second = (python(f"{code}print(F('folder', 'kernel', 0)._data_name(1))").strip() for _ in range(2))
+    assert first.endswith(".nbc")
+    assert first != second

@@ -57,11 +57,20 @@ def test_a_round_after_silence_has_no_payload(row, upload):
     assert done.control_bytes_down == workers * (rounds + 1) * HEADER_NBYTES
 
 
-def test_with_the_start_of_the_authors():
-    """Nobody is asked for ten rounds, and the copies begin where the server's theta is by then."""
-    algorithm = {"recipe": "lag-wk", "start": {"kind": "ones", "silent_rounds": 10}, "step_size": 0.001}
-    plain, lazy = (run(algorithm, how) for how in ("theta", "changes"))
-    assert plain.theta_sha256 == lazy.theta_sha256
+def test_refused_where_a_run_begins_in_silence():
+    """Whoever is not asked does not hear how theta and the update's moments move."""
+    algorithm = {"recipe": "lag-wk", "start": {"kind": "ones", "silent_rounds": 3}, "update": "momentum"}
+    with pytest.raises(ConfigError, match="`changes` cannot be used with `silent_rounds`"):
+        parse(tiny(algorithm=algorithm, downlink="changes"))
+
+
+def test_a_copy_begins_with_the_sum_that_the_server_begins_with():
+    """Of ten times 0.1, which is not 1."""
+    row, dtype = RECIPES["lag-wk"].row, np.dtype(np.float64)
+    told = downlink.followed(row, 3, dtype).aggregator
+    assert told != row.aggregator
+    first = [part.total(part.init(3, dtype, 0.1, row.codec, [1] * 10)) for part in (row.aggregator, told)]
+    np.testing.assert_array_equal(*first)
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - set(EVERYONE)))

@@ -82,7 +82,7 @@ import sys
 sys.path.insert(0, {HERE!r})
 import numpy as np
 from mpi_problems import Wide
-from psopt.config import load, parse
+from psopt.config import parse
 from psopt.data import Table
 from psopt.runs.experiment import Plan, simulate
 def peak(dim):

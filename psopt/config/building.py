@@ -136,7 +136,7 @@ class Builder:
         """``value`` as that type, strictly: a whole number may stand for any number, nothing else is converted."""
         if value is FAULTY:
             return FAULTY
-        given = tuple(value) if isinstance(value, list) else value
+        given = _tupled(value)
         made, faults = (given, []) if self.checked else fitted(annotation, given)
         if not faults:
             return made
@@ -342,3 +342,8 @@ def homes_of() -> dict[Path, list[str]]:
             homes[name,] = list(keys_of(key.section))
     homes["problem",] = ["dtype", *(name for kind in problems.PROBLEMS for name in options_of(kind))]
     return homes
+
+
+def _tupled(value: Any) -> Any:
+    """The value with tuples for lists, of any depth."""
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value

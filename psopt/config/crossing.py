@@ -66,8 +66,8 @@ def _check_failure(complaints: Complaints, values: dict[str, Any]) -> None:
     if getattr(values.get("downlink"), "lazy", False):
         complaints.add(
             path,
-            f"`{failure.policy}` cannot be used with `downlink: changes`, because the ranks' copies of theta are "
-            "made of what all workers say",
+            f"`{failure.policy}` cannot be used with `downlink: changes`, because the ranks' copies of theta "
+            "follow what all workers say",
         )
     if getattr(values.get("broadcast"), "kind", "auto") not in ("auto", "star"):
         complaints.add(
@@ -84,10 +84,16 @@ def _check_failure(complaints: Complaints, values: dict[str, Any]) -> None:
 
 def _check_row(complaints: Complaints, row: Algorithm, values: dict[str, Any]) -> None:
     """What the row asks of the length of the run, the number of workers and the downlink."""
-    if getattr(row.aggregator, "mapped_in", None) is not None and getattr(values.get("downlink"), "lazy", False):
+    lazy_downlink = getattr(values.get("downlink"), "lazy", False)
+    if getattr(row.aggregator, "mapped_in", None) is not None and lazy_downlink:
         complaints.add(
             ("algorithm", "aggregator", "mapped_in"),
-            "a folder near rank 0 cannot be used with `downlink: changes`, because every rank holds what all said",
+            "a folder near rank 0 cannot be used with `downlink: changes`, because other ranks may hold what all said",
+        )
+    if row.start.silent_rounds and lazy_downlink:
+        complaints.add(
+            ("downlink",),
+            "`changes` cannot be used with `silent_rounds`, in which nobody hears how theta moves: use `theta`",
         )
     stop, workers = values.get("stop", Stop(max_rounds=1)), values.get("workers")
     if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:

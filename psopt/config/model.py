@@ -160,7 +160,8 @@ class Downlink:
     kind : 'theta' or 'changes'
         Theta, or what changed of the aggregate, from which each rank makes theta itself, bit for bit: nothing after a
         silent round; what the workers said, where that is sparse or short, which costs each rank the server's memory;
-        else what it came to, as long as theta, however many spoke, which costs each rank a vector.
+        else, with aggregator `lazy`, what it came to, as long as theta, however many spoke, which costs each rank a
+        vector.
     values : 'theta' or 'float32'
         The dtype in which theta crosses: its own, or rounded, and then the workers compute at what came.
     """

@@ -131,7 +131,7 @@ class Server:
 
 
 def _servers(part: Any) -> list[tuple[Codec, np.dtype, float]]:
-    return [(codec, dtype, fill) for codec in CODECS for dtype in DTYPES for fill in (0.0, 1.0)]
+    return [(codec, dtype, fill) for codec in CODECS for dtype in DTYPES for fill in (0.0, 1.0, 0.1)]
 
 
 def _rounds(rng: np.random.Generator, rounds: int = 6) -> list[tuple[list[int], np.ndarray]]:

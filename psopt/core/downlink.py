@@ -22,6 +22,7 @@ from psopt.core.messages import Broadcast
 from psopt.core.model import Model, goes_with
 from psopt.core.state import Tree, restored
 from psopt.errors import ProtocolError
+from psopt.parts.aggregators import held_dtype
 from psopt.parts.codecs import Codec
 
 CHECK_EVERY = 100
@@ -36,9 +37,15 @@ def first_message(initial_step: float, theta: np.ndarray) -> np.ndarray:
     return np.concatenate([np.array([initial_step]).view(np.uint8), theta.view(np.uint8)])
 
 
+def first_nbytes(theta: int) -> int:
+    """Bytes of that message, where theta has so many."""
+    return _WORD + theta
+
+
 def sums_up(algorithm: Algorithm, dim: int, dtype: np.dtype) -> bool:
     """Whether the aggregate goes down instead of the uploads it was made of: where two of these are as long, and where
-    it is their sum, so that it stays as it is while nobody speaks.
+    it is their sum, so that it stays as it is while nobody speaks. Uploads are as long as they would be if theta were
+    one tensor.
     """
     aggregator, codec = algorithm.aggregator, algorithm.codec
     promised = goes_with(aggregator, "sums", "total") and aggregator.sums
@@ -111,8 +118,11 @@ class Told:
     """
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> np.ndarray:
-        """What the server's sum begins with: ``fill`` of every worker."""
-        return np.full(dim, len(samples) * fill, dtype)
+        """What the server's sum begins with: ``fill`` of every worker, added up as the server adds."""
+        row, total = np.full(dim, fill, held_dtype(codec, np.dtype(dtype))), np.zeros(dim, dtype)
+        for _ in samples:
+            total += row
+        return total
 
     def open(self, state: np.ndarray) -> None:
         return None

@@ -1,7 +1,7 @@
 """What a round changes: theta, what is held of each worker, and the update's own state.
 
-The server has one. With ``downlink: changes`` every rank has one too, told what the workers said and not what came of
-it, and the same code on the same numbers keeps them equal, bit for bit.
+The server has one. With ``downlink: changes`` every rank has one too, told what the workers said, or the aggregate that
+it came to, and the same code on the same numbers keeps them equal, bit for bit.
 """
 
 from collections.abc import Sequence

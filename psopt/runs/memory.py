@@ -65,7 +65,8 @@ def need(config: RunConfig, facts: Facts, rank: Rank, problem: Problem | None) -
         if rank.others and not in_place and mapped_in is None:
             found["receive buffers"] = config.workers * (HEADER_NBYTES + upload)
         if config.downlink.lazy:
-            found["changes"] = 2 * downlink.most_nbytes(algorithm, facts.sizes, dtype, config.workers)
+            first = downlink.first_nbytes(theta)
+            found["changes"] = 2 * max(first, downlink.most_nbytes(algorithm, facts.sizes, dtype, config.workers))
         _ask(found, config, 2 * config.workers * vector)
     elif config.downlink.lazy:
         found |= {"copy of theta": theta, **_model(downlink.followed(algorithm, facts.dim, dtype), facts, dtype)}

@@ -51,7 +51,7 @@ class Timeouts:
         With `repeat`: how long ranks wait for each other's replicas.
     """
 
-    start_s: Annotated[float, Gt(0)] = 60.0
+    start_s: Annotated[float, Gt(0)] = 180.0
     round_s: Annotated[float, Gt(0)] = 300.0
     idle_s: Annotated[float, Gt(0)] = 60.0
     replica_s: Annotated[float, Gt(0)] = 86400.0

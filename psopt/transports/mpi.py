@@ -133,7 +133,8 @@ class Link:
             ) from None
         if not done:
             raise DeadlinePassed(
-                f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s"
+                f"rank {self.rank} on {self.host}: the other ranks did not reach this step within {timeout_s:g} s; "
+                "reading data and compiling kernels have `timeouts.start_s`"
             )
 
 

@@ -16,5 +16,6 @@ _NAMES = frozenset(module.name for module in pkgutil.iter_modules(__path__))
 
 def __getattr__(name: str) -> ModuleType:
     if name in _NAMES:
+        importlib.import_module(f"{__name__}.lean")  # the first: names of files in Numba's cache
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,10 @@
-"""Kernels out of Numba's cache without what only a compilation needs: a quarter of a second of each rank's start."""
+"""Numba's cache: kernels out of it without what only a compilation needs, a quarter of a second of each rank's start;
+and into it in files of each process's own.
+"""
 
+import os
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +21,22 @@ _KNOWN = all(
         (rtsys, "initialize"),
     )
 )
+
+
+def _own_names() -> None:
+    """From now on no other process gives a file of compiled code the name that this one gives it.
+
+    Numba numbers them by what the index holds, which two processes that compile a function for different types may
+    both have read before either writes: then one's entry of the index stood for the other's code, for good. With names
+    apart the worst is an entry that is lost, and compiled once more.
+    """
+    named = caching.IndexDataCacheFile._data_name
+    own = (zlib.crc32(socket.gethostname().encode()) << 64) + (os.getpid() << 24)
+    caching.IndexDataCacheFile._data_name = lambda self, number: named(self, number + own)
+
+
+if hasattr(caching.IndexDataCacheFile, "_data_name"):
+    _own_names()
 
 
 @contextmanager

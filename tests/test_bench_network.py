@@ -290,11 +290,14 @@ def on_two_ranks(tmp_path_factory):
         specs[-1].write_text(json.dumps(spec))
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     code = (
-        "import faulthandler, sys\n"
+        "import faulthandler, os, sys\n"
         "from psopt.bench.peers.host import main\n"
         "faulthandler.dump_traceback_later(100)\n"
         "for spec in sys.argv[2:]:\n"
-        "    main(spec, int(sys.argv[1]))\n"
+        "    child = os.fork()\n"  # which ends with its part
+        "    if not child:\n"
+        "        main(spec, int(sys.argv[1]))\n"
+        "    assert os.waitpid(child, 0)[1] == 0, spec\n"
     )
     program = [sys.executable, "-c", code]
     ranks = [

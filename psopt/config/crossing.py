@@ -24,13 +24,6 @@ def cross_check(complaints: Complaints, values: dict[str, Any]) -> None:
         complaints.add(("f_star",), f"found {f_star!r}, expected at most {LARGEST_F_STAR:g} in magnitude")
     if isinstance(values.get("workers"), int) and values["workers"] > MOST_WORKERS:
         complaints.add(("workers",), f"found {values['workers']}, expected at most {MOST_WORKERS}")
-    downlink = values.get("downlink")
-    if getattr(downlink, "lazy", False) and isinstance(row, Algorithm) and not row.selection.everyone:
-        complaints.add(
-            ("downlink",),
-            f"`changes` cannot be used with selection `{row.name('selection')}`, because a worker that is not "
-            "asked would not hear what the others said",
-        )
     if isinstance(row, Algorithm):
         _check_row(complaints, row, values)
     _check_failure(complaints, values)
@@ -85,15 +78,18 @@ def _check_failure(complaints: Complaints, values: dict[str, Any]) -> None:
 def _check_row(complaints: Complaints, row: Algorithm, values: dict[str, Any]) -> None:
     """What the row asks of the length of the run, the number of workers and the downlink."""
     lazy_downlink = getattr(values.get("downlink"), "lazy", False)
-    if getattr(row.aggregator, "mapped_in", None) is not None and lazy_downlink:
+    unheard = "" if row.selection.everyone else f"selection `{row.name('selection')}`"
+    unheard = unheard or ("`silent_rounds`" if row.start.silent_rounds else "")
+    if lazy_downlink and unheard:
+        complaints.add(
+            ("downlink",),
+            f"`changes` cannot be used with {unheard}, because a worker that is not asked would not hear what the "
+            "others said",
+        )
+    if lazy_downlink and getattr(row.aggregator, "mapped_in", None) is not None:
         complaints.add(
             ("algorithm", "aggregator", "mapped_in"),
             "a folder near rank 0 cannot be used with `downlink: changes`, because other ranks may hold what all said",
-        )
-    if row.start.silent_rounds and lazy_downlink:
-        complaints.add(
-            ("downlink",),
-            "`changes` cannot be used with `silent_rounds`, in which nobody hears how theta moves: use `theta`",
         )
     stop, workers = values.get("stop", Stop(max_rounds=1)), values.get("workers")
     if row.plan.needs_steps and isinstance(stop, Stop) and stop.max_steps is None:

@@ -11,6 +11,7 @@ Every `CHECK_EVERY` rounds a checksum of theta comes along; copies that have dri
 a wrong result.
 """
 
+import itertools
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from psopt.core.messages import Broadcast
 from psopt.core.model import Model, goes_with
 from psopt.core.state import Tree, restored
 from psopt.errors import ProtocolError
-from psopt.parts.aggregators import held_dtype
+from psopt.parts.aggregators import added_up, held_dtype
 from psopt.parts.codecs import Codec
 
 CHECK_EVERY = 100
@@ -119,10 +120,8 @@ class Told:
 
     def init(self, dim: int, dtype: np.dtype, fill: float, codec: Codec, samples: Sequence[int]) -> np.ndarray:
         """What the server's sum begins with: ``fill`` of every worker, added up as the server adds."""
-        row, total = np.full(dim, fill, held_dtype(codec, np.dtype(dtype))), np.zeros(dim, dtype)
-        for _ in samples:
-            total += row
-        return total
+        row = np.full(dim, fill, held_dtype(codec, np.dtype(dtype)))
+        return added_up(itertools.repeat(row, len(samples)), dim, dtype)
 
     def open(self, state: np.ndarray) -> None:
         return None

@@ -133,26 +133,19 @@ class Ledger:
 
     def down(self, message: Message, workers: Sequence[int] | None) -> None:
         """The server's message is on its way to ``workers``, None for everyone."""
-        if type(message) is Broadcast and workers is None:
-            everyone = self._everyone
-            everyone["downloads"] += 1
-            everyone["payload_bytes_down"] += message.theta.nbytes
-            everyone["control_bytes_down"] += HEADER_NBYTES + message.mask_nbytes
-        elif type(message) is Broadcast:
-            self._add("downloads", 1, workers)
-            self._add("payload_bytes_down", message.theta.nbytes, workers)
-            self._add("control_bytes_down", HEADER_NBYTES + message.mask_nbytes, workers)
+        if type(message) is Broadcast:
+            control = HEADER_NBYTES + message.mask_nbytes
+            amounts = ("downloads", 1), ("payload_bytes_down", message.theta.nbytes), ("control_bytes_down", control)
         elif isinstance(message, Evaluate):
-            self._add("evaluation_bytes_down", nbytes(message), workers)
+            amounts = (("evaluation_bytes_down", nbytes(message)),)
         else:
-            self._add("control_bytes_down", nbytes(message), workers)
-
-    def _add(self, column: str, amount: int, workers: Sequence[int] | None) -> None:
-        if workers is None:
-            self._everyone[column] += amount
-        else:
-            for m in workers:
-                self._counts[column][m] += amount
+            amounts = (("control_bytes_down", nbytes(message)),)
+        for column, amount in amounts:
+            if workers is None:
+                self._everyone[column] += amount
+            else:
+                for m in workers:
+                    self._counts[column][m] += amount
 
     def totals(self) -> Totals:
         return Totals(**{name: sum(self._counts[name]) + self.workers * self._everyone[name] for name in COLUMNS})

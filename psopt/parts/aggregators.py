@@ -1,6 +1,6 @@
 """Aggregators: how the server combines what it holds of each worker, the absent ones included."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
@@ -183,6 +183,14 @@ def row_of(tree: Any, load: Callable[[Any], Any], m: int, dim: int, dtype: np.dt
     row = np.zeros(dim, dtype)
     kernels.topk.add_at(*load(held["_messages"][m]), row)
     return row
+
+
+def added_up(vectors: Iterable[np.ndarray], dim: int, dtype: np.dtype) -> np.ndarray:
+    """The sum of vectors, shape (dim,), with the bits of a sum of rows: from zero, one after the other."""
+    total = np.zeros(dim, dtype)
+    for vector in vectors:
+        total += vector
+    return total
 
 
 class _Sum:

@@ -28,7 +28,7 @@ from psopt.core.server import Server
 from psopt.core.state import state_of
 from psopt.core.worker import Worker
 from psopt.errors import CannotWrite, ConfigError
-from psopt.parts.aggregators import row_of
+from psopt.parts.aggregators import added_up, row_of
 from psopt.runs import container
 from psopt.runs.building import Shard
 from psopt.runs.container import Container
@@ -256,9 +256,7 @@ class Checkpoint:
         """The same, with the sum of what is held of the workers, in worker order, in place of that: never more than one
         worker's share of it is in memory.
         """
-        total = np.zeros(dim, dtype)
-        for m in range(workers):
-            total += self.mirror(m, dim, dtype)
+        total = added_up((self.mirror(m, dim, dtype) for m in range(workers)), dim, dtype)
         kept = {name: self._of_server("server", "_model", name) for name in ("theta", "_moments")}
         return {**kept, "_aggregate": total}
 

@@ -64,7 +64,7 @@ class Answers:
         self._plainly, self._round = False, 0
         calls = kernels.calls
         self._handles = Handles([*self._receives, *sends])
-        self._said = said = np.zeros((workers, 3), np.int64)
+        said = np.zeros((workers, 3), np.int64)
         said[:, calls.HOME] = homes
         self._states, self._gradients = said[:, calls.STATE], said[:, calls.GRADIENTS]
         self._found = np.zeros(1 + calls.AT_ONCE + 1, np.int32)

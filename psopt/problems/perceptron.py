@@ -174,6 +174,9 @@ class Network:
         out: np.ndarray | None = None,
     ) -> tuple[float, int]:
         """The summed losses and the right predictions of some rows; the gradient times ``weight`` into ``out``."""
+        if len(self._widths) == 2 and self._narrow and features.in_place(theta.dtype):
+            X, y = features.block(rows.start, rows.stop, room.panel), labels[rows]
+            return self._classes(theta, X, y, weight, room, out)
         loss, right = 0.0, 0
         at_once = self._block_rows
         if self._narrow and features.in_place(theta.dtype):
@@ -185,6 +188,15 @@ class Network:
             loss += part
             right += hits
         return loss, right
+
+    def _classes(
+        self, theta: np.ndarray, X: np.ndarray, labels: np.ndarray, weight: float, room: "_Room", out: np.ndarray | None
+    ) -> tuple[float, int]:
+        """`_over_blocks` where there are no hidden layers and any number of rows is at hand."""
+        d, K = self._widths
+        bias, nowhere = theta[K * d :] if self._bias else room.no_bias, room.no_bias[:0] if out is None else out
+        block, scratch = kernels.classes.rows_of(d, X.itemsize), room.classes()
+        return kernels.classes.class_blocks(K, theta, bias, X, labels, weight, block, scratch, nowhere, True)
 
     def _block(
         self,
@@ -308,6 +320,13 @@ class _Room:
         self.unused = np.empty_like(self.no_bias)  # takes a bias's gradient where there is no bias
         self._widths = widths
         self._tiled: tuple[np.ndarray, ...] = ()
+        self._classes: tuple[np.ndarray, ...] = ()
+
+    def classes(self) -> tuple[np.ndarray, ...]:
+        """What `class_blocks` overwrites, made when it is first needed."""
+        if not self._classes:
+            self._classes = kernels.classes.room(*self._widths, self.panel.dtype)
+        return self._classes
 
     def tiled(self) -> tuple[np.ndarray, ...]:
         """What `tiled_pass` overwrites, made when it is first needed."""

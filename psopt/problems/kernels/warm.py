@@ -119,6 +119,8 @@ def warm_problem(dtype: str, sparse: bool, curvature: bool, kind: str, batches: 
     for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
         if kind in NETWORKS:
             _warm_network(dtype, real, sparse)
+        if kind == "softmax" and not sparse:
+            _warm_classes(real)
         if kind not in NETWORKS or (kind == "softmax" and curvature):
             _warm_linear(dtype, real, sparse)
         theta, out = np.zeros(1, real), np.zeros(1, real)
@@ -199,6 +201,14 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
     kernels.tiled_network.tiled_pass(kernels.layers.RELU, widths, True, theta, panel, chosen, 1.0, *room, out, True)
     kernels.products.rows_by_rows(panel, panel, scores, panel)
     kernels.softmax.softmax(scores, np.zeros(1, real))
+
+
+def _warm_classes(real: str) -> None:
+    """Softmax regression of two classes over one row in the dtype of theta."""
+    theta, X = np.zeros(2, real), np.zeros((1, 1), real)
+    room = kernels.classes.room(1, 2, theta.dtype)
+    operands = X, np.zeros(1, np.int64), 1.0, 1, room, np.zeros_like(theta), True
+    kernels.classes.class_blocks(np.int64(2), theta, theta, *operands)
 
 
 def _warm_network_steps(dtype: str, sparse: bool) -> None:

@@ -5,7 +5,7 @@ for many rows in one loop.
 """
 
 # links.py cd66843bcde0
-# pairs.py eed8e4a89c9b
+# pairs.py 0003986eeec1
 
 import math
 

@@ -7,7 +7,7 @@ at hand behind it.
 """
 
 # links.py cd66843bcde0
-# vectors.py 3e7f4dd6b07f
+# vectors.py 53cec597f585
 
 from typing import Any
 
@@ -30,12 +30,7 @@ def _scores(builder: Any, real: Any, X: Any, apart: Any, rows: Any, P: Any, vect
     pair = PLACE(2 * of.lanes)
     beside = builder.mul(length, PLACE(of.lanes))  # from one row of weights to the next, in S
     with cgutils.for_range_slice(builder, PLACE(0), rows, PLACE(ROWS), PLACE, inc=True) as (first, _):
-        last = builder.sub(rows, PLACE(1))
-        starts = []
-        for i in range(ROWS):  # rows that are not there repeat the last one
-            row = builder.add(first, PLACE(i))
-            row = builder.select(builder.icmp_signed("<", row, last), row, last)
-            starts.append(of.at(X, builder.mul(row, apart)))
+        starts = of.rows(X, apart, first, rows, ROWS)
         with cgutils.for_range(builder, pairs) as outer:
             weights = of.at(P, builder.mul(outer.index, builder.mul(vectors, pair)))
             of.clear(sums)

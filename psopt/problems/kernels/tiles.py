@@ -8,103 +8,53 @@ the width of the machine's vectors.
 """
 
 # links.py cd66843bcde0
+# vectors.py 53cec597f585
 
 from typing import Any
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from psopt.problems.kernels.links import FAST
+from psopt.problems.kernels.vectors import LINE_NBYTES, PLACE, Vectors, called
 
-ROWS = 6
-LINE_NBYTES = 64
-_VECTOR_NBYTES = 32  # 6 x 2 sums, two of a line and a factor take 15 of the 16 registers that AVX2 has
-_PLACE = ir.IntType(64)
-_NUMBER = ir.IntType(32)
-
-
-def _apart(builder: Any, name: str, real: Any, body: Any) -> Any:
-    """A function that LLVM leaves one: copied to wherever it is called from, it took seconds to compile."""
-    found = builder.module.globals.get(name)
-    if found is None:
-        vector = real.as_pointer()
-        kinds = [vector, *4 * [_PLACE], vector, _PLACE, vector, _PLACE, _PLACE, ir.IntType(1)]
-        found = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-        found.linkage = "internal"
-        found.attributes.add("noinline")
-        own = ir.IRBuilder(found.append_basic_block())
-        body(own, real, *found.args)
-        own.ret_void()
-    return found
+ROWS = 6  # 6 x 2 sums, two vectors of a line and a factor take 15 of the 16 registers that AVX2 has
 
 
 def _products(builder: Any, real: Any, A: Any, apart: Any, step: Any, rows: Any, terms: Any, P: Any, strips: Any,
               C: Any, below: Any, beside: Any, fresh: Any) -> None:  # fmt: skip
     """`multiply`, tile by tile."""
-    nbytes = 4 if isinstance(real, ir.FloatType) else 8
-    line, lanes = LINE_NBYTES // nbytes, _VECTOR_NBYTES // nbytes
-    vector = ir.VectorType(real, lanes)
-    across = range(0, line, lanes)
-    none = ir.Constant(vector, ir.Undefined)
-    everywhere = ir.Constant(ir.VectorType(_NUMBER, lanes), [_NUMBER(0)] * lanes)
-
-    def wide(pointer: Any, by: int) -> Any:
-        return builder.bitcast(builder.gep(pointer, [_PLACE(by)]), vector.as_pointer())
-
-    sums = [[cgutils.alloca_once(builder, vector) for _ in across] for _ in range(ROWS)]
-    with cgutils.for_range_slice(builder, _PLACE(0), rows, _PLACE(ROWS), _PLACE, inc=True) as (first, _):
-        last = builder.sub(rows, _PLACE(1))
-        starts = []
-        for i in range(ROWS):  # rows that are not there repeat the last one
-            row = builder.add(first, _PLACE(i))
-            row = builder.select(builder.icmp_signed("<", row, last), row, last)
-            starts.append(builder.gep(A, [builder.mul(row, apart)]))
+    of = Vectors(builder, real)
+    across = range(0, of.line, of.lanes)
+    sums = of.sums(ROWS, len(across))
+    with cgutils.for_range_slice(builder, PLACE(0), rows, PLACE(ROWS), PLACE, inc=True) as (first, _):
+        starts = of.rows(A, apart, first, rows, ROWS)
         with cgutils.for_range(builder, strips) as outer:
-            strip = builder.gep(P, [builder.mul(outer.index, builder.mul(terms, _PLACE(line)))])
-            for row in sums:
-                for place in row:
-                    builder.store(ir.Constant(vector, None), place)
+            strip = of.at(P, builder.mul(outer.index, builder.mul(terms, PLACE(of.line))))
+            of.clear(sums)
             with cgutils.for_range(builder, terms) as inner:
-                at = builder.gep(strip, [builder.mul(inner.index, _PLACE(line))])
-                factors = [builder.load(wide(at, by), align=nbytes) for by in across]
+                here = of.at(strip, builder.mul(inner.index, PLACE(of.line)))
+                factors = [of.load(of.at(here, by)) for by in across]
                 along = builder.mul(inner.index, step)
                 for start, row in zip(starts, sums, strict=True):
-                    alone = builder.insert_element(none, builder.load(builder.gep(start, [along])), _NUMBER(0))
-                    weight = builder.shuffle_vector(alone, none, everywhere)
+                    weight = of.spread(of.at(start, along))
                     for place, factor in zip(row, factors, strict=True):
-                        term = builder.fmul(weight, factor, flags=("contract",))
-                        builder.store(builder.fadd(builder.load(place), term, flags=("contract",)), place)
-            corner = builder.gep(C, [builder.mul(outer.index, beside)])
+                        of.add_product(place, weight, factor)
+            corner = of.at(C, builder.mul(outer.index, beside))
             for i, row in enumerate(sums):
-                number = builder.add(first, _PLACE(i))
+                number = builder.add(first, PLACE(i))
                 with builder.if_then(builder.icmp_signed("<", number, rows)):
-                    target = builder.gep(corner, [builder.mul(number, below)])
+                    target = of.at(corner, builder.mul(number, below))
                     for by, place in zip(across, row, strict=True):
-                        found, pointer = builder.load(place), wide(target, by)
-                        with builder.if_else(fresh) as (over, onto):
-                            with over:
-                                builder.store(found, pointer, align=nbytes)
-                            with onto:
-                                more = builder.fadd(builder.load(pointer, align=nbytes), found)
-                                builder.store(more, pointer, align=nbytes)
+                        of.settle(place, of.at(target, by), fresh)
 
 
 @intrinsic
 def _multiply(_typing: Any, A: Any, apart: Any, step: Any, rows: Any, terms: Any, P: Any, strips: Any, C: Any,
               below: Any, beside: Any, fresh: Any) -> tuple:  # fmt: skip
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointers = [
-            context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
-            for kind, value in zip(signature.args, arguments, strict=True)
-        ]
-        real = pointers[0].type.pointee
-        builder.call(_apart(builder, f"psopt_multiply_{real}", real, _products), pointers)
-        return context.get_dummy_value()
-
     place = types.intp
-    return types.void(A, place, place, place, place, P, place, C, place, place, types.boolean), generate
+    return called("multiply", _products, A, place, place, place, place, P, place, C, place, place, types.boolean)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

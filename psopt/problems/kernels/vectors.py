@@ -45,6 +45,15 @@ class Vectors:
     def load(self, pointer: Any) -> Any:
         return self.builder.load(self.builder.bitcast(pointer, self._kind.as_pointer()), align=self.nbytes)
 
+    def rows(self, start: Any, apart: Any, first: Any, count: Any, number: int) -> list[Any]:
+        """Where ``number`` rows begin, from row ``first`` on; those that are not among ``count`` are the last one."""
+        builder, last, starts = self.builder, self.builder.sub(count, PLACE(1)), []
+        for i in range(number):
+            row = builder.add(first, PLACE(i))
+            row = builder.select(builder.icmp_signed("<", row, last), row, last)
+            starts.append(self.at(start, builder.mul(row, apart)))
+        return starts
+
     def spread(self, pointer: Any) -> Any:
         """The number at the pointer in every place."""
         alone = self.builder.insert_element(self._none, self.builder.load(pointer), _NUMBER(0))

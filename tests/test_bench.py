@@ -26,6 +26,7 @@ def small(monkeypatch):
     """Every kind of comparison once, on tiny shapes."""
     monkeypatch.setattr(linear, "DENSE", ((50, 5, "float64"), (40, 3, "float32")))
     monkeypatch.setattr(linear, "GROUPS", (("ones", 60, (3, 4), True), ("values", 60, (3, 4), False)))
+    monkeypatch.setattr(linear, "UNEVEN", ("uneven", 60, 9, 3.0))
     monkeypatch.setattr(threads, "DENSE", (("logistic", 50, 5, "float64"), ("softmax", 50, 5, "float32")))
     monkeypatch.setattr(threads, "SPARSE", "ones")
     monkeypatch.setattr(networks, "SAMPLES", 40)
@@ -60,7 +61,7 @@ def test_the_table_and_its_file(small, tmp_path, capsys):
         if entry["read_share"] is not None:
             assert 0 < entry["read_share"] < 50
     named = [entry["name"] for entry in held["rows"]]
-    assert sum(name.startswith("logistic") for name in named) == sum(name.startswith("least") for name in named) == 8
+    assert sum(name.startswith("logistic") for name in named) == sum(name.startswith("least") for name in named) == 10
     assert sum(name.startswith("2 threads") for name in named) == (3 if cores() > 1 else 0)
     assert sum(name.startswith("local step") for name in named) == len(local_steps.CASES)
     assert [entry["shape"] for entry in held["rows"][-6:]] == [[2000], [3000], [2500]] * 2

@@ -54,11 +54,24 @@ def run_csr(link, matrix, y, theta, ones=False, compiled=True):
     gradient = csr.csr_gradient if compiled else csr.csr_gradient.py_func
     value = csr.csr_value if compiled else csr.csr_value.py_func
     data = np.empty(0, matrix.data.dtype) if ones else matrix.data
-    operands = (data, *csr.unsigned(matrix.indices, matrix.indptr), y, theta)
-    out = np.full(matrix.shape[1], np.nan, theta.dtype)
-    total = gradient(link, *operands, out, csr.scratch())
-    assert value(link, *operands, csr.scratch()) == pytest.approx(total, rel=1e-6, abs=1e-12)
-    return total, out
+    found = []
+    for order in (csr.visits(matrix.indptr), np.empty(0, np.uint32), by_length(matrix.indptr)):
+        operands = (data, *csr.unsigned(matrix.indices, matrix.indptr), order, y, theta)
+        out = np.full(matrix.shape[1], np.nan, theta.dtype)
+        total = gradient(link, *operands, out, csr.scratch())
+        assert value(link, *operands, csr.scratch()) == pytest.approx(total, rel=1e-6, abs=1e-12)
+        assert not found or total == found[0][0]  # the order of visits is that of the gradient's sums alone
+        found.append((total, out))
+        assert_near(found[-1], found[0], theta.dtype, len(y))
+    return found[0]
+
+
+def by_length(indptr):
+    """Rows of the blocks of 256 that kernels take, the shortest first."""
+    lengths = np.diff(indptr)
+    blocks = range(0, len(lengths), 256)
+    order = [first + np.argsort(lengths[first : first + 256], kind="stable") for first in blocks]
+    return np.concatenate(order).astype(np.uint32) if order else np.empty(0, np.uint32)
 
 
 def assert_near(got, expected, dtype, size):
@@ -138,6 +151,17 @@ def test_huge_margins_and_what_is_not_a_number():
     np.testing.assert_allclose(z, np.tile([0.0, -1.0, 0.0, -1.0, -0.5, 0.0, -1.0, np.nan], 4), atol=1e-300)
 
 
+def test_rows_of_uneven_length_are_visited_by_length_within_a_block():
+    rng = np.random.default_rng(0)
+    uneven = np.concatenate([[0], np.cumsum(rng.integers(0, 9, 600))])
+    np.testing.assert_array_equal(csr.visits(uneven), by_length(uneven))
+    mostly = np.full(600, 5)
+    mostly[::10] = 4
+    assert csr.visits(np.concatenate([[0], np.cumsum(mostly)])).size == 0
+    for lengths in ([], [3], [0, 0]):
+        assert csr.visits(np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint32)).size == 0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
 def test_nan_and_infinity_come_out_again(link, bad):
@@ -153,7 +177,7 @@ def test_nan_and_infinity_come_out_again(link, bad):
         broken = weights.copy()
         broken[j] = bad
         out = np.empty(9)
-        operands = (matrix.data, *csr.unsigned(matrix.indices, matrix.indptr), labels, broken)
+        operands = (matrix.data, *csr.unsigned(matrix.indices, matrix.indptr), np.empty(0, np.uint32), labels, broken)
         assert not np.isfinite(csr.csr_gradient(link, *operands, out, csr.scratch()))
 
 

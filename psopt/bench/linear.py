@@ -27,6 +27,9 @@ GROUPS = (
 )
 """CSR matrices as one-hot coding makes them: name, rows, how many values each attribute has, whether all data are 1."""
 
+UNEVEN = ("w8a-like, uneven, ones", 49749, 300, 11.65)
+"""A CSR matrix of ones whose rows are of many lengths: name, rows, columns, how many ones a row has on average."""
+
 KINDS = ("logistic", "least-squares")
 Side = Callable[[], object]
 
@@ -37,9 +40,11 @@ def cases() -> Iterator[Case]:
         for kind in KINDS:
             yield functools.partial(dense, kind, n, d, dtype)
     if scipy_or_none():
-        for name, n, sizes, ones in GROUPS:
+        tables = {name: functools.partial(one_hot, *sizes) for name, *sizes in GROUPS}
+        tables[UNEVEN[0]] = functools.partial(uneven, *UNEVEN[1:])
+        for name, table in tables.items():
             for kind in KINDS:
-                yield functools.partial(sparse, kind, name, n, sizes, ones)
+                yield functools.partial(sparse, kind, name, table)
 
 
 def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:
@@ -57,10 +62,10 @@ def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:
     return _rows(kind, (n, d), dtype, taken, min(taken["once"], taken["streams"]))
 
 
-def sparse(kind: str, name: str, n: int, sizes: tuple[int, ...], ones: bool, seconds: float) -> list[Row]:
-    """The same of a CSR shard whose rows hold one column of each group of ``sizes``."""
+def sparse(kind: str, name: str, made: Callable[[], Table], seconds: float) -> list[Row]:
+    """The same of a CSR shard."""
     warm_up("float64", sparse=True)
-    table = one_hot(n, sizes, ones)
+    table = made()
     matrix = table.features
     pointers = matrix.indptr.astype(np.int32)
     X = scipy_or_none().csr_matrix((matrix.data, matrix.indices, pointers), shape=matrix.shape)
@@ -81,6 +86,22 @@ def one_hot(n: int, sizes: tuple[int, ...], ones: bool) -> Table:
     data = np.ones(indices.size) if ones else rng.standard_normal(indices.size)
     indptr = np.arange(n + 1, dtype=np.int64) * len(sizes)
     features = CSR(data, indices.ravel(), indptr, (n, int(starts[-1])))
+    return Table(features, np.where(rng.random(n) < 0.5, -1.0, 1.0))
+
+
+def uneven(n: int, d: int, mean: float) -> Table:
+    """Rows of ones whose numbers of ones follow the geometric distribution, as those of w8a nearly do; column j is
+    drawn 1/(j + 1) times as readily as the first.
+    """
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(rng.geometric(1 / (1 + mean), n) - 1, d)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.empty(indptr[-1], np.int32)
+    readiness = -np.log1p(np.arange(d))
+    for row in range(n):  # the columns whose readiness, with Gumbel's noise, is the largest: drawn without replacement
+        drawn = np.argsort(readiness + rng.gumbel(size=d))[d - lengths[row] :]
+        indices[indptr[row] : indptr[row + 1]] = np.sort(drawn)
+    features = CSR(np.ones(indices.size), indices, indptr, (n, d))
     return Table(features, np.where(rng.random(n) < 0.5, -1.0, 1.0))
 
 

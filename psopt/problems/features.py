@@ -177,13 +177,14 @@ class SparseFeatures(_Swept):
         self.rows = cuts.by_weight(matrix.indptr, parts)
         self._labels = [self.labels[rows] for rows in self.rows]
         self._pointers = [self.indptr[rows.start : rows.stop + 1] for rows in self.rows]
+        self._orders = [kernels.csr.visits(pointers) for pointers in self._pointers]
         self._zs = [kernels.csr.scratch()]
         self._own = kernels.csr.scratch()
 
     def _part(
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
     ) -> float:
-        operands = (self.data, self.indices, self._pointers[number], labels, theta)
+        operands = (self.data, self.indices, self._pointers[number], self._orders[number], labels, theta)
         if out is None:
             return kernels.csr.csr_value(link, *operands, z)
         return kernels.csr.csr_gradient(link, *operands, out, z)

@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py 9b7b580e4358
+# csr.py 2d2dad271603
 # dense.py 37d00f6b62dc
 # links.py cd66843bcde0
-# rows.py f4e8eb714fd5
+# rows.py 1dcc765b08bb
 # steps.py 2c14a93fa89e
 # vector.py 08e165c6b357
 
@@ -138,7 +138,7 @@ def csr_local_steps(
             count[0] += 1
             for b in range(batch.size):
                 i = np.uint64(batch[b])
-                block_margins(data, indices, indptr, theta, i, i + one, z[b:])
+                block_margins(data, indices, indptr, indices[:0], theta, i, i + one, z[b:])
             before = factor
             factor *= 1.0 - step_sizes[s] * l2
             if not _SMALL <= abs(factor) <= _LARGE:
@@ -150,7 +150,7 @@ def csr_local_steps(
                 z[b] = by * slope(link, before * z[b], labels[i])
             for b in range(batch.size):
                 i = np.uint64(batch[b])
-                block_scatter(data, indices, indptr, i, i + one, z[b:], theta)
+                block_scatter(data, indices, indptr, indices[:0], i, i + one, z[b:], theta)
         else:
             scale(theta, factor)
             factor = 1.0

@@ -6,7 +6,7 @@ every sum depends on the shapes and on ``rows`` alone.
 
 # links.py cd66843bcde0
 # dense.py 37d00f6b62dc
-# csr.py 9b7b580e4358
+# csr.py 2d2dad271603
 
 import numpy as np
 from numba import njit
@@ -98,9 +98,9 @@ def csr_rows_gradient(link, data, indices, indptr, labels, rows, theta, out, own
         for b in range(count):
             i = np.uint64(rows[start + b])
             own[b] = labels[i]
-            block_margins(data, indices, indptr, theta, i, i + np.uint64(1), z[b:])
+            block_margins(data, indices, indptr, indices[:0], theta, i, i + np.uint64(1), z[b:])
         total += settle(link, z, own, 0, count)
         for b in range(count):
             i = np.uint64(rows[start + b])
-            block_scatter(data, indices, indptr, i, i + np.uint64(1), z[b:], out)
+            block_scatter(data, indices, indptr, indices[:0], i, i + np.uint64(1), z[b:], out)
     return total

@@ -136,7 +136,7 @@ def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
     """Value and gradient of linear models for features of ``dtype`` and theta of ``real``."""
     labels, theta, out = np.zeros(1), np.zeros(1, real), np.zeros(1, real)
     if sparse:
-        operands = (*_csr(dtype), labels, theta)
+        operands = (*_csr(dtype), np.empty(0, np.uint32), labels, theta)
         kernels.csr.csr_gradient(kernels.links.SQUARES, *operands, out, kernels.csr.scratch())
         kernels.csr.csr_value(kernels.links.SQUARES, *operands, kernels.csr.scratch())
     else:

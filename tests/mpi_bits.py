@@ -4,6 +4,7 @@ It tells what `in_process` returns for the same configs, and the count.
 """
 
 import ctypes
+import struct
 from typing import ClassVar
 
 import mpi_jobs
@@ -77,10 +78,22 @@ def cases():
     work = {"kind": "local_momentum", "batch": 3, "draw": "replace", "moments": "reset"}
     lazy = {"recipe": "lasg-wk2", **local, "work": work, "trigger": {"of": {"xi": 1.0}}}
     yield "local steps, lazily", _config(lazy, MEAN), None
+    yield "in common, everyone", _config("gd"), None
+    yield "in common, a few", _config("num-iag"), None
+    yield "in common, steps", _config({"recipe": "local-sgd", **local}, MEAN), None
     yield "delays", _config("lag-wk", problem="mpi_problems:Jittery", data="lag-increasing"), mpi_problems.Jittery
 
 
-ON_ELEVEN = ("lag-ps", "sasg", "lazy sparse downlink", "local steps, lazily", "delays", "momentum, changes")
+ON_ELEVEN = (
+    "lag-ps",
+    "sasg",
+    "lazy sparse downlink",
+    "local steps, lazily",
+    "in common, everyone",
+    "in common, a few",
+    "delays",
+    "momentum, changes",
+)
 
 
 def cases_on(ranks):
@@ -113,8 +126,9 @@ class Counted:
 
     by_handle: ClassVar[dict[bytes, "Counted"]] = {}
 
-    def __init__(self, request, counted, key, amount):
+    def __init__(self, request, counted, key, amount, lends=None):
         self.request, self._counted, self._key, self._amount = request, counted, key, amount
+        self._lends = lends
         self.Test, self.Free = request.Test, request.Free
         self.by_handle[handle_at(place_of(self))] = self
 
@@ -124,6 +138,14 @@ class Counted:
 
     def count(self):
         self._counted[self._key] += self._amount
+        if self._lends is not None:
+            self._counted["lent"] += lent_nbytes(self._lends)
+
+
+def lent_nbytes(buffer):
+    """What a message says lies where both ends see it: read from its header, by the layout as documented."""
+    _, code, _, _, _, _, _, count = struct.unpack("<HHiqqddq", buffer[:48].tobytes())
+    return count * {9: 4, 10: 8}.get(code, 0)
 
 
 def place_of(request):
@@ -165,19 +187,23 @@ def count_what_compiled_code_starts():
 class Spy:
     """A communicator that adds up the bytes handed to each sending call, as a sender on each rank sees them."""
 
-    def __init__(self, comm, counted):
-        self._comm, self.counted = comm, counted
+    def __init__(self, comm, counted, in_common=False):
+        self._comm, self.counted, self._in_common = comm, counted, in_common
 
     def Idup(self):
         duplicate, request = self._comm.Idup()
-        return Spy(duplicate, self.counted), request
+        return Spy(duplicate, self.counted, self._in_common), request
 
     def Isend(self, message, dest, tag=0):
         self.counted["point_to_point"] += _nbytes(message)
+        if self._in_common:
+            self.counted["lent"] += lent_nbytes(message[0])
         return self._comm.Isend(message, dest, tag)
 
     def Send_init(self, message, dest, tag=0):
-        return Counted(self._comm.Send_init(message, dest, tag), self.counted, "point_to_point", _nbytes(message))
+        lends = message[0] if self._in_common else None
+        request = self._comm.Send_init(message, dest, tag)
+        return Counted(request, self.counted, "point_to_point", _nbytes(message), lends)
 
     def Bcast_init(self, message, root):
         amount = _nbytes(message) * (self._comm.Get_size() - 1) if self._comm.Get_rank() == root else 0
@@ -209,18 +235,23 @@ def _nbytes(message):
 def main():
     from mpi4py import MPI
 
+    from psopt.runs import in_common
     from psopt.transports.mpi import Link
 
     kept = count_what_compiled_code_starts()  # as long as it may be called
-    results, counts = {}, {}
+    results, counts, lent = {}, {}, {}
     for number, (name, config, own) in enumerate(cases_on(MPI.COMM_WORLD.Get_size())):
         Counted.by_handle.clear()
-        counted = {"point_to_point": 0, "collective": 0}
-        link = Link(Spy(MPI.COMM_WORLD, counted))
-        link.one_host = number % 2 == 0  # every second case as if across hosts
+        counted = {"point_to_point": 0, "collective": 0, "lent": 0}
+        # As if across hosts, on one host, and on one host with vectors that are long enough to lie there for all.
+        way = 2 if name.startswith("in common") else number % 3
+        in_common.LEAST_NBYTES = 1 if way == 2 else 1 << 30
+        link = Link(Spy(MPI.COMM_WORLD, counted, way == 2 and config.broadcast.kind == "auto"))
+        link.one_host = way > 0
         done = run(Plan(config, problem=own, quiet=True), link)
         # The outcome is shared when the ledger is closed: taken off again.
-        everywhere = MPI.COMM_WORLD.allreduce(counted["point_to_point"] + counted["collective"])
+        everywhere = MPI.COMM_WORLD.allreduce(sum(counted.values()))
+        lent[name] = MPI.COMM_WORLD.allreduce(counted["lent"])
         after = link.setup_bytes - done.summary["wire_setup_bytes"]
         results[name] = _kept(done)
         summary = done.summary
@@ -228,7 +259,7 @@ def main():
         counts[name] = [everywhere - after, booked]
     del kept
     if MPI.COMM_WORLD.Get_rank() == 0:
-        mpi_jobs.tell({"results": results, "counts": counts})
+        mpi_jobs.tell({"results": results, "counts": counts, "lent": lent})
 
 
 if __name__ == "__main__":

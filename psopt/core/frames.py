@@ -2,7 +2,7 @@
 
 A message is a fixed header of 48 bytes, then at most one contiguous array (theta, an upload's payload, a value's
 vector), then, for a broadcast to a few, one bit a worker. Nothing is ever pickled. A `Frame` is a buffer that messages
-are written into, or read from as views.
+are written into, or read from as views. An array in memory that both ends see is named by the header, and stays there.
 """
 
 import json
@@ -38,9 +38,11 @@ _pack, _unpack = HEADER.pack_into, HEADER.unpack_from
 _DTYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64", "int32", "int64"))
 _CODES = {dtype.char: code for code, dtype in enumerate(_DTYPES)} | {"l": 4, "q": 4}  # int64 goes by two letters
 _ITEMSIZES = tuple(dtype.itemsize for dtype in _DTYPES)
+LENT = 8
+"""Added to the code of its dtype where the array does not follow the header, but lies where both ends see it."""
 MOST_WHOLE = 2**53
 _BROADCAST, _UPLOAD = int(Kind.BROADCAST), int(Kind.UPLOAD)
-_LINE = 64
+LINE_NBYTES = 64
 _QUESTIONS = frozenset(What)
 
 
@@ -50,27 +52,37 @@ def nbytes(message: Message) -> int:
     return HEADER_NBYTES + array.nbytes + (message.mask_nbytes if type(message) is Broadcast else 0)
 
 
-def frames_of(count: int, nbytes: int, mapped_in: str | None = None) -> tuple[np.ndarray, list["Frame"]]:
+def width_of(nbytes: int) -> int:
+    """Bytes from frame to frame where each has room for ``nbytes`` behind the header."""
+    return -(-(HEADER_NBYTES + nbytes) // LINE_NBYTES) * LINE_NBYTES
+
+
+def frames_of(
+    count: int, nbytes: int, mapped_in: str | None = None, memory: np.ndarray | None = None
+) -> tuple[np.ndarray, list["Frame"]]:
     """A block of memory, shape (count, width), uint8, and a frame in each row of it, with room for ``nbytes`` behind
-    the header, which begin with a cache line. The block may be mapped into a file in a folder.
+    the header, which begin with a cache line. The block may be mapped into a file in a folder, or be in memory that is
+    there, a line longer than the block.
 
     Vectors that cross lie in such frames at both ends: where a copy's target lies less than a cache line behind its
     source, counted within pages of 4 kB, some processors copy five times as slowly (measured on Zen 3, between
     processes, 800 kB: 0.5 ms, else 0.11 ms), and which it is would be left to the allocator.
     """
-    width = -(-(HEADER_NBYTES + nbytes) // _LINE) * _LINE
-    size = count * width + _LINE
-    memory = np.empty(size, np.uint8) if mapped_in is None else mapped((size,), np.dtype(np.uint8), mapped_in)
-    start = -(memory.ctypes.data + HEADER_NBYTES) % _LINE
+    width = width_of(nbytes)
+    size = count * width + LINE_NBYTES
+    if memory is None:
+        memory = np.empty(size, np.uint8) if mapped_in is None else mapped((size,), np.dtype(np.uint8), mapped_in)
+    start = -(memory.ctypes.data + HEADER_NBYTES) % LINE_NBYTES
     block = memory[start : start + count * width].reshape(count, width)
     return block, [Frame(row[: HEADER_NBYTES + nbytes]) for row in block]
 
 
-def first_word(kind: Kind, dtype: np.dtype) -> int:
+def first_word(kind: Kind, dtype: np.dtype, lent: bool = False) -> int:
     """The first eight bytes of a header of worker 0, as an int64 of a machine whose bytes are as those of messages:
-    worker m's is larger by m 2^32.
+    worker m's is larger by m 2^32. ``lent``: of a message whose array is.
     """
-    return int.from_bytes(HEADER.pack(kind, _CODES[dtype.char], *6 * (0,))[:8], "little")
+    code = _CODES[dtype.char] + (LENT if lent else 0)
+    return int.from_bytes(HEADER.pack(kind, code, *6 * (0,))[:8], "little")
 
 
 def frame_of(vector: int, dtype: np.dtype) -> "Frame":
@@ -93,14 +105,15 @@ class Frame:
     Attributes
     ----------
     nbytes : int
-        Bytes of the message that was last written or read.
+        Bytes of the message that was last written or read, those of a lent array among them.
     """
 
-    __slots__ = ("_array", "_code", "_count", "_dtype", "_end", "_head", "buffer", "nbytes")
+    __slots__ = ("_array", "_code", "_count", "_dtype", "_end", "_head", "_lent", "_lent_nbytes", "buffer", "nbytes")
 
     def __init__(self, buffer: np.ndarray) -> None:
         self.buffer = buffer
         self._head = memoryview(buffer)
+        self._lent, self._lent_nbytes = None, 0
         self._array, self._dtype, self._code, self._count, self._end = NO_VECTOR[:], None, 0, 0, HEADER_NBYTES
         self.nbytes = 0
 
@@ -114,12 +127,23 @@ class Frame:
         self._check_room(_UPLOAD, 0, HEADER_NBYTES + count * dtype.itemsize)
         return self._view(_CODES[dtype.char], count)
 
+    def lend(self, array: np.ndarray) -> None:
+        """Who reads what this frame writes sees this array as well, and the other way round: messages that hold it, or
+        one like it, are a header alone, and the array is, or is put, there.
+        """
+        self._lent = array
+        self._show_lent(array)
+
+    def _show_lent(self, array: np.ndarray) -> None:
+        self._array, self._dtype, self._count, self._end = array, array.dtype, array.size, HEADER_NBYTES
+        self._code, self._lent_nbytes = _CODES[array.dtype.char] + LENT, array.nbytes
+
     def holding(self, nbytes: int) -> "Frame":
         """This frame, or a new and empty one when a message of that size would not fit."""
         return self if nbytes <= self.buffer.size else frames_of(1, nbytes - HEADER_NBYTES)[1][0]
 
     def write(self, message: Message) -> int:
-        """Puts the binary form into the buffer and returns its bytes.
+        """Puts the binary form into the buffer and returns its bytes, those that are to be sent.
 
         Raises `ProtocolError` when it is too long, or when there is none.
         """
@@ -143,7 +167,7 @@ class Frame:
         if kind == _BROADCAST and worker:
             end = self._put_mask(message, end)
         _pack(self._head, 0, kind, code, worker, k, first, second, number, count)
-        self.nbytes = end
+        self.nbytes = end if code < LENT else end + self._lent_nbytes
         return end
 
     def _put(self, kind: int, k: int, array: np.ndarray) -> tuple[int, int]:
@@ -181,15 +205,16 @@ class Frame:
             raise ProtocolError(f"a message of {received} bytes is shorter than its header")
         kind, code, worker, k, first, second, number, count = _unpack(self._head)
         if count == self._count and code == self._code and self._end <= received:
-            array, self.nbytes = self._array, self._end
+            array, end = self._array, self._end
         else:
-            array = self._found(kind, code, count, received)
+            array, end = self._found(kind, code, count, received)
+        self.nbytes = end if code < LENT else end + self._lent_nbytes
         if kind == _UPLOAD:
             return made(Upload, (worker, k, first, number, array, second))
         if kind == _BROADCAST:
             if not worker:
                 return made(Broadcast, (k, number, first, _whole(second), array, None, 0))
-            rest = self.buffer[self.nbytes : received]
+            rest = self.buffer[end:received]
             self.nbytes += worker
             return _read_broadcast(rest, worker, k, first, _whole(second), number, array)
         read = _READ.get(kind)
@@ -197,14 +222,18 @@ class Frame:
             raise ProtocolError(f"a message names kind {kind}, which does not exist")
         return read(worker, k, first, second, number, array)
 
-    def _found(self, kind: int, code: int, count: int, received: int) -> np.ndarray:
-        """The array that a header announces."""
+    def _found(self, kind: int, code: int, count: int, received: int) -> tuple[np.ndarray, int]:
+        """The array that a header announces, and where the message's own bytes end."""
+        lent = self._lent
+        if lent is not None and code == _CODES[lent.dtype.char] + LENT and count == lent.size:
+            self._show_lent(lent)
+            return lent, HEADER_NBYTES
         if code >= len(_DTYPES):
             raise ProtocolError(f"a message of kind {kind} names dtype {code}, which does not exist")
-        self.nbytes = HEADER_NBYTES + count * _ITEMSIZES[code]
-        if count < 0 or self.nbytes > received:
+        end = HEADER_NBYTES + count * _ITEMSIZES[code]
+        if count < 0 or end > received:
             raise ProtocolError(f"a message of kind {kind} announces {count} elements in {received} bytes")
-        return self._view(code, count) if count else NO_VECTOR
+        return self._view(code, count) if count else NO_VECTOR, end
 
     def announced(self) -> int:
         """Bytes of the message whose header alone has arrived."""

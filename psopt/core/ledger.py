@@ -2,7 +2,8 @@
 takes one from it.
 
 Logical counts are per worker and do not depend on where workers live: theta sent to a rank that hosts three selected
-workers counts three times, as the papers count. ``wire`` counts beside them what really crossed between ranks.
+workers counts three times, as the papers count. ``wire`` counts beside them what really crossed between ranks, whether
+it was sent or, on one host, lies where both ranks see it.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ import numpy as np
 
 from psopt.algorithm import Algorithm
 from psopt.core.frames import Frame, frame_of
-from psopt.core.messages import NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
+from psopt.core.messages import HEADER_NBYTES, NO_VECTOR, Broadcast, Evaluate, Hello, Skip, Upload, Value, What, made
 from psopt.core.model import goes_with
 from psopt.core.state import Tree, restored
 from psopt.errors import IncompatibleParts, NotFinite, ProtocolError
@@ -180,6 +180,12 @@ class Worker:
         """Takes its state after some round, and what the server then held of it."""
         restored(self, tree)
         self.mirror[:] = mirror
+
+    def move(self, place: np.ndarray) -> None:
+        """Contribution and mirror, which are one vector here, are from now on where the server holds the latter."""
+        frame = Frame(np.empty(HEADER_NBYTES, np.uint8))
+        frame.lend(place)
+        self.frames, self.contribution, self.mirror = (frame,), place, place
 
     def hello(self) -> Hello:
         """The greeting; L_m is computed here, once, where something needs it."""

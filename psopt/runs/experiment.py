@@ -22,7 +22,7 @@ from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
 from psopt.problems.crew import Crew
 from psopt.runs import folder as run_folder
-from psopt.runs import memory, own_code, threads
+from psopt.runs import in_common, memory, own_code, threads
 from psopt.runs.agreement import End, agreed, raise_told, together
 from psopt.runs.agreement import told as told_error
 from psopt.runs.building import Facts, Shard, build, check_theta, common_facts, described, fitting
@@ -307,7 +307,8 @@ def _lead(
     else:
         told = (config.algorithm, facts.sizes, np.dtype(config.problem.dtype), config.workers)
         changes_nbytes = most_nbytes(*told) if config.downlink.lazy else None
-        transport = ServerEnd(*arguments, changes_nbytes, config.broadcast, np.dtype(config.sent_dtype), mapped_in)
+        spread = changes_nbytes, config.broadcast, np.dtype(config.sent_dtype), mapped_in
+        transport = ServerEnd(*arguments, *spread, in_common.commons(config, link, facts.dim))
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
@@ -342,7 +343,8 @@ def _serve(
     if config.failure.survives:
         SurvivorEnd(*arguments).serve()
     else:
-        WorkerEnd(*arguments, spreading=config.broadcast).serve()
+        commons = in_common.commons(config, link, dim)
+        WorkerEnd(*arguments, spreading=config.broadcast, commons=commons).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | End | None) -> Run:

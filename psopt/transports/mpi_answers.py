@@ -34,6 +34,8 @@ class Answers:
         The folder of a file that the slots are in, instead of memory.
     sends : sequence of standing MPI requests, optional
         What `start` may start together with the receives of everyone's answers.
+    held : block and slots, optional
+        In memory that is there already.
 
     Attributes
     ----------
@@ -53,10 +55,11 @@ class Answers:
         room: int,
         mapped_in: str | None = None,
         sends: Sequence[Any] = (),
+        held: tuple[np.ndarray, list[Frame]] | None = None,
     ) -> None:
         workers = len(homes)
         self.room, self._homes = room, homes
-        self.block, self.slots = frames_of(workers, room, mapped_in)
+        self.block, self.slots = held or frames_of(workers, room, mapped_in)
         places = zip(self.slots, homes, tags, strict=True)
         self._receives = [comm.Recv_init([slot.buffer, MPI.BYTE], home, tag) for slot, home, tag in places]
         self._vectors: Sequence[np.ndarray] | None = None
@@ -99,10 +102,12 @@ class Answers:
         self._outcome = slice(calls.UPLOADS, calls.SENT)
         self._has_unread = 0
 
-    def land(self, vectors: Sequence[np.ndarray]) -> None:
-        """Uploads like these, each its slot's own, need not be read."""
+    def land(self, vectors: Sequence[np.ndarray], lent: bool) -> None:
+        """Uploads like these, each its slot's own, need not be read. ``lent``: workers see them, and send headers."""
         self._vectors = vectors
-        self._words = first_word(Kind.UPLOAD, vectors[0].dtype), vectors[0].size, SKIP
+        self._words = first_word(Kind.UPLOAD, vectors[0].dtype, lent), vectors[0].size, SKIP
+        for slot, vector in zip(self.slots if lent else (), vectors, strict=lent):
+            slot.lend(vector)
 
     def start(self, asked: Sequence[int] | None, k: int, plainly: bool, with_sends: bool = False) -> None:
         """The answers of these workers (None: of everyone) for round k may come.

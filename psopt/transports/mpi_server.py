@@ -34,6 +34,7 @@ from psopt.core.room import Room
 from psopt.errors import WorkerFailed
 from psopt.parts.rows import Rows
 from psopt.transports.base import Land, Receive, Timeouts, failure_header, rank_of
+from psopt.transports.commons import Commons
 from psopt.transports.in_two import InTwo
 from psopt.transports.mpi import (
     MPI,
@@ -81,6 +82,8 @@ class ServerEnd:
         In which theta crosses, if not as it is.
     mapped_in : str, optional
         The folder of a file that uploads arrive in, instead of memory.
+    commons : Commons, optional
+        Where theta, and uploads too, lie for all ranks: then only headers are sent.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class ServerEnd:
         spreading: Spreading = BY_ITSELF,
         sent_dtype: np.dtype | None = None,
         mapped_in: str | None = None,
+        commons: Commons | None = None,
     ) -> None:
         self.ledger = Ledger(workers)
         self.ledger.wire.setup_bytes = link.setup_bytes
@@ -110,9 +114,10 @@ class ServerEnd:
         vector, sent = dim * dtype.itemsize, dim * (sent_dtype or dtype).itemsize
         self._standing_nbytes = check_size(HEADER_NBYTES + sent)
         check_size(HEADER_NBYTES + sent + mask_nbytes(workers))
-        _, (self._down,) = frames_of(1, sent + mask_nbytes(workers))
+        _, (self._down,) = frames_of(1, (0 if commons else sent) + mask_nbytes(workers))
         self._aside = Frame(np.empty(HEADER_NBYTES, dtype=np.uint8))
-        standing, collective = self._down.buffer[: self._standing_nbytes], needs_collective(link, spreading)
+        standing = self._down.buffer[: HEADER_NBYTES if commons else self._standing_nbytes]
+        collective = needs_collective(link, spreading)
         self._source: Source | InTwo | None = None
         lazy_downlink = changes_nbytes is not None
         if lazy_downlink:
@@ -131,15 +136,22 @@ class ServerEnd:
         tags = [upload_tag(m) for m in range(workers)]
         self._together = isinstance(self._everyone, Fan)
         sends = self._everyone.sends if self._together else ()
-        self._uploads = Answers(link.comm, self._home, tags, payload_nbytes, mapped_in, sends)
+        held = commons.rows if commons else None
+        self._uploads = Answers(link.comm, self._home, tags, payload_nbytes, mapped_in, sends, held)
         rows = None
         if payload_nbytes == vector:
             vectors = [slot.hold(dim, dtype) for slot in self._uploads.slots]
             rows = Rows(self._uploads.block.view(dtype), HEADER_NBYTES // dtype.itemsize, vectors)
-            self._uploads.land(vectors)
-        leaves = not (collective or lazy_downlink) and sent == vector
-        self.room = Room(self._down.hold(dim, dtype) if leaves else None, rows)
-        self._theta, self._dim = self.room.theta, dim
+            self._uploads.land(vectors, lent=held is not None)
+        self._lends = commons is not None
+        if commons:
+            self._down.lend(commons.theta)
+            theta = commons.theta
+        else:
+            leaves = not (collective or lazy_downlink) and sent == vector
+            theta = self._down.hold(dim, dtype) if leaves else None
+        self.room = Room(theta, rows)
+        self._theta, self._dim = theta, dim
         self._failure = Frame(np.empty(FAILURE_NBYTES, dtype=np.uint8))
         self._failure_request = self._listen()
         self._numbers = self._answers(Kind.EVALUATE, value_nbytes(What.OBJECTIVE, dim))
@@ -268,14 +280,14 @@ class ServerEnd:
             self._everyone.Start()
             return self._gone_to_everyone()
         ranks = sorted({self._home[m] for m in (range(self._workers) if asked is None else asked)})
-        self.ledger.wire.down(size, len(ranks))
+        self.ledger.wire.down(frame.nbytes, len(ranks))
         self._touch.with_some(ranks)
         view = [frame.buffer[:size], MPI.BYTE]
         return [self._comm.Isend(view, rank, Kind.BROADCAST) for rank in ranks]
 
     def _gone_to_everyone(self) -> list[Any]:
-        """By what stands for that."""
-        self.ledger.wire.down(self._standing_nbytes, self._ranks - 1)
+        """By what stands for that, which has one size; what lies in common was handed over if the message names it."""
+        self.ledger.wire.down(self._down.nbytes if self._lends else self._standing_nbytes, self._ranks - 1)
         self._touch.with_first(self._ranks)
         return [self._everyone]
 

@@ -32,6 +32,7 @@ from psopt.core.messages import (
 from psopt.core.worker import Worker
 from psopt.errors import DeadlinePassed
 from psopt.transports.base import SERVER, Timeouts, what_failed
+from psopt.transports.commons import Commons
 from psopt.transports.in_two import TakenInTwo
 from psopt.transports.mpi import MPI, Link, check_size, needs_collective, upload_tag
 from psopt.transports.relay import Relay
@@ -71,6 +72,8 @@ class WorkerEnd:
         `needs_collective` has it.
     spreading : Spreading, optional
         How messages for everyone reach all ranks, as at the server's end.
+    commons : Commons, optional
+        As at the server's end.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class WorkerEnd:
         handle: Callable[[Worker, Broadcast], Upload | Skip] = Worker.handle,
         collective: bool | None = None,
         spreading: Spreading = BY_ITSELF,
+        commons: Commons | None = None,
     ) -> None:
         if collective is None:
             collective = needs_collective(link, spreading)
@@ -97,6 +101,11 @@ class WorkerEnd:
         room = 8 * dim + mask_nbytes(total_workers)
         check_size(HEADER_NBYTES + room)
         _, (single,) = frames_of(1, room)
+        if commons:
+            single.lend(commons.theta)
+            if commons.rows:
+                for worker in workers:
+                    worker.move(commons.rows[1][worker.m].array)
         self._frames = {SINGLE: single}
         self._receives = {}
         self._source: Relay | TakenInTwo | None = None

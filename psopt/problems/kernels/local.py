@@ -13,8 +13,8 @@ at theta afterwards, in which a NaN or an infinity stays.
 # dense.py 37d00f6b62dc
 # links.py cd66843bcde0
 # rows.py 1dcc765b08bb
-# steps.py 2c14a93fa89e
-# vector.py 08e165c6b357
+# steps.py 0fa249932d84
+# vector.py ee57d9191f88
 
 import numpy as np
 from numba import njit

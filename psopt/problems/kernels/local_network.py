@@ -12,8 +12,8 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 # links.py cd66843bcde0
 # network.py f2f98b048c70
 # rows.py 1dcc765b08bb
-# steps.py 2c14a93fa89e
-# vector.py 08e165c6b357
+# steps.py 0fa249932d84
+# vector.py ee57d9191f88
 
 import math
 

@@ -7,7 +7,7 @@ the second ones.
 
 # links.py cd66843bcde0
 # noise.py 970a66248fcd
-# steps.py 2c14a93fa89e
+# steps.py 0fa249932d84
 
 import numpy as np
 from numba import njit

@@ -5,7 +5,7 @@ Returned is always ||change||^2 as it was made, float64.
 """
 
 # links.py cd66843bcde0
-# vector.py 08e165c6b357
+# vector.py ee57d9191f88
 
 from typing import NamedTuple
 

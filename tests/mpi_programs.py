@@ -161,6 +161,43 @@ def wrong_call(_):
     psopt.minimize("logistic", (np.ones((10, 2)), np.ones(9)), workers=2)
 
 
+def resumed_in_common(folder):
+    """Runs whose vectors are long enough to lie in common are interrupted and go on; rank 0 tells what lay there, and
+    whether that changed anything.
+    """
+    import psopt
+    from psopt.config import parse
+    from psopt.data.table import Table
+    from psopt.runs import in_common
+    from psopt.runs.experiment import Plan, simulate
+
+    lay, commons = [], in_common.commons
+
+    def watched(*arguments):
+        found = commons(*arguments)
+        lay.append(found and ("rows" if found.rows else "theta"))
+        return found
+
+    in_common.commons = watched
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((40, 4500)), np.sign(rng.standard_normal(40))
+    problem, told = {"kind": "logistic", "l2": 1e-2}, {}
+    asked = [{"kind": "interrupt", "server": True, "round": 5}]
+    for recipe in ("gd", "num-iag", "lag-wk"):
+        algorithm, stop, lay[:] = {"recipe": recipe, "step_size": 1e-3}, {"max_rounds": 12}, []
+        given = {"workers": 4, "stop": stop, "out": f"{folder}/{recipe}", "f_star": "none"}
+        try:
+            psopt.minimize(problem, (X, y), algorithm, **given, faults=asked)
+        except KeyboardInterrupt:
+            done = psopt.minimize(problem, (X, y), algorithm, **given, resume=True)
+        config = {"workers": 4, "stop": stop, "problem": problem, "data": "memory", "algorithm": algorithm}
+        alone = simulate(Plan(parse({**config, "f_star": "none"}), table=Table(X, y), quiet=True))
+        same = done.theta_sha256 == alone.theta_sha256
+        told[recipe] = [*lay, same, done.summary["uploads"] == alone.summary["uploads"]]
+    if psopt.rank() == 0:
+        mpi_jobs.tell(told)
+
+
 def idle_server(seconds):
     """What the server's waiting costs while every worker computes: CPU seconds and wall seconds of five rounds."""
     import mpi_problems

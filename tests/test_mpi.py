@@ -115,6 +115,17 @@ def test_minimize_on_every_rank():
     assert sorted(saw)[::2] == sorted(saw)[1::2]
 
 
+def test_what_lies_in_common_is_there_again_when_a_run_goes_on(tmp_path):
+    ended = mpi_jobs.mpiexec(3, "mpi_programs.py", "resumed_in_common", tmp_path)
+    assert ended.code == 0, ended
+    [told] = ended.told()
+    assert told == {
+        "gd": ["rows", "rows", True, True],
+        "num-iag": ["rows", "rows", True, True],
+        "lag-wk": ["theta", "theta", True, True],
+    }
+
+
 def test_an_idle_server_leaves_the_core_to_others():
     ended = mpi_jobs.mpiexec(3, "mpi_programs.py", "idle_server", "1.0")
     assert ended.code == 0, ended

@@ -60,7 +60,7 @@ class Spreading:
         `collective`: by MPI's own broadcast. `star`: from the server to each rank. `tree`: from rank to rank, in
         segments, which go on while more come. `chain`: a tree of arity 1. `mesh`: each segment to another rank, which
         passes it on to all others; short messages by a star. `auto`: a star where all ranks are known to share a host
-        and theta is sent, else `collective`.
+        and theta is sent, or, if it takes 32 kB and more, lies in memory that all of them see; else `collective`.
     arity : int, optional
         How many ranks each rank of a `tree` passes a message on to. Default: the best for each message's size.
     segment : int

@@ -1,6 +1,6 @@
 """An algorithm is a row of parts; a row that makes no sense is refused here, with a sentence."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 from psopt.errors import IncompatibleParts
 from psopt.parts import FAMILIES, formulas, kind_of
@@ -14,9 +14,10 @@ from psopt.parts.thresholds import Threshold
 from psopt.parts.triggers import Always, MaxAge, SameSample, Snapshot, Trigger
 from psopt.parts.updates import Descent, ServerUpdate
 from psopt.parts.work import FullGradient, LocalWork
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Algorithm:
     """Plan x Start x Selection x LocalWork x Trigger x Codec x Aggregator x ServerUpdate, and the step size.
 

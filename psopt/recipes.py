@@ -3,8 +3,6 @@
 Sum convention throughout: F(theta) = sum over m of f_m(theta), where f_m carries its own share of any 1/n.
 """
 
-from dataclasses import dataclass
-
 from psopt.algorithm import Algorithm
 from psopt.parts.aggregators import FreshMean
 from psopt.parts.codecs import Increment, Overwrite
@@ -17,6 +15,7 @@ from psopt.parts.starts import Zero
 from psopt.parts.triggers import Innovation, MaxAge, Relative, SameSample, Snapshot
 from psopt.parts.updates import AdamW, Momentum, Nesterov
 from psopt.parts.work import Minibatch
+from psopt.records import record
 
 SASG = "Deng, Li, Sun, Lu: SASG, IEEE Trans. Big Data 2025, arXiv 2112.04088"
 LASG = "Chen, Sun, Yin: LASG, arXiv 2002.11360"
@@ -27,7 +26,7 @@ FEDAVG = "McMahan, Moore, Ramage, Hampson, Aguera y Arcas: FedAvg, AISTATS 2017,
 SPARSE = Overwrite(TopK(fraction=0.01), feedback=True, scale="step")
 
 
-@dataclass(frozen=True)
+@record
 class Recipe:
     """A row with a name.
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt
 
 from psopt import launch
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.signals import REQUEUE
 
 ANSWER_WITHIN_S = 60.0
@@ -35,7 +36,7 @@ OWN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Slurm:
     """What `psopt submit` asks Slurm for; each key can be given on its command line as well.
 
@@ -143,7 +144,7 @@ def _seconds(limit: str | None) -> int | None:
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-@dataclass(frozen=True)
+@record
 class Job:
     """What a script is made from; every path is absolute, and seen by all nodes.
 

@@ -21,7 +21,7 @@ LONGEST = 400
 
 LAYERS = [
     ("psopt",),  # its version
-    ("errors",),
+    ("errors", "records"),
     ("capacity", "data", "launch", "signals", "slurm"),
     ("problems",),
     ("parts",),

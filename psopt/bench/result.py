@@ -1,17 +1,18 @@
 """What a measurement is, the table of it on standard output, and ``bench.json``."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from psopt.records import record
 from psopt.runs.folder import write_json
 
 SCHEMA = 2
 HEAD = ("", "shape", "dtype", "psopt us", "baseline", "us", "ratio", "others", "of read")
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """One comparison: medians of turns that were taken in the same run.
 

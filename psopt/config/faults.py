@@ -1,6 +1,6 @@
 """The `faults:` section: what is to go wrong on purpose, where and when."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le
@@ -12,6 +12,7 @@ from psopt.data import DataSpec
 from psopt.data.shards import DRAWN
 from psopt.data.spec import IMAGES
 from psopt.errors import ConfigError
+from psopt.records import record
 
 if TYPE_CHECKING:
     from psopt.config.building import Builder
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 WITHOUT_FILES = ("none", "memory", *DRAWN)
 
 
-@dataclass(frozen=True)
+@record
 class Strike:
     """Something that happens once, to the process of one worker or of the server.
 
@@ -70,7 +71,7 @@ class Strike:
         return f"the data of {who} cannot be read {since}"
 
 
-@dataclass(frozen=True)
+@record
 class Freeze:
     """SIGSTOP to the process of one worker or of the server.
 
@@ -105,7 +106,7 @@ class Freeze:
         return f"{who} is frozen {when}" + (f" for {self.seconds:g} s" if self.seconds else "")
 
 
-@dataclass(frozen=True)
+@record
 class Delay:
     """Each answer of one worker comes late.
 
@@ -140,7 +141,7 @@ class Delay:
         return f"the answers of worker {self.worker} are {self.seconds:g} s late from round {self.first}{until}"
 
 
-@dataclass(frozen=True)
+@record
 class SlowNetwork:
     """A star of slow links: all messages share the server's, one after the other, in either direction.
 

@@ -3,7 +3,7 @@
 import inspect
 import re
 import types
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt import data, problems
 from psopt.recipes import RECIPES
+from psopt.records import record
 
 REQUIRED = object()
 
@@ -34,7 +35,7 @@ _NAMED = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Key:
     """One key of a mapping: its type, its default (`REQUIRED` if it has none) and what it means."""
 

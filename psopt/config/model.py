@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -15,6 +15,7 @@ from psopt.config.own import nested, recipe_named
 from psopt.data import DataSpec
 from psopt.errors import ConfigError
 from psopt.parts import kind_of
+from psopt.records import record
 from psopt.slurm import Slurm
 from psopt.transports.base import Timeouts
 from psopt.transports.spreading import Spreading
@@ -24,7 +25,7 @@ MOST_WORKERS = 1_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
-@dataclass(frozen=True)
+@record
 class ProblemConfig:
     """What is minimised.
 
@@ -43,7 +44,7 @@ class ProblemConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Stop:
     """When to stop: at whichever limit is met first. At least one has to be set; keys left out set no limit.
 
@@ -80,7 +81,7 @@ class Stop:
             raise ConfigError(f"nothing would ever stop the run; set one of {', '.join(f.name for f in fields(self))}")
 
 
-@dataclass(frozen=True)
+@record
 class Trace:
     """What is recorded while the run goes on.
 
@@ -99,7 +100,7 @@ class Trace:
     decisions: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class Checkpoint:
     """When the whole state of a run is written into its folder, for `psopt resume`; always at its end, too, and when it
     is interrupted.
@@ -119,7 +120,7 @@ class Checkpoint:
     keep: Annotated[int, Ge(0)] = 2
 
 
-@dataclass(frozen=True)
+@record
 class Debug:
     """Checks that cost time and change no result.
 
@@ -132,7 +133,7 @@ class Debug:
     check_mirror: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Failure:
     """What a run does when it loses workers: their process dies, freezes for longer than `timeouts.round_s`, or raises.
 
@@ -151,7 +152,7 @@ class Failure:
         return self.policy != "stop"
 
 
-@dataclass(frozen=True)
+@record
 class Downlink:
     """What the server sends everyone each round; `changes` for `{kind: changes}`.
 
@@ -182,7 +183,7 @@ class Downlink:
         return self.kind == "changes"
 
 
-@dataclass(frozen=True)
+@record
 class RunConfig:
     """One experiment.
 

@@ -4,19 +4,19 @@ import difflib
 import math
 import types
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from psopt.errors import ConfigError, printable
+from psopt.records import record
 
 Path = tuple[Any, ...]
 
 FAULTY = object()  # in place of a value about which there is a complaint already
 
 
-@dataclass(frozen=True)
+@record
 class Complaint:
     """One sentence; ``order`` sorts complaints by line, those of flags last."""
 

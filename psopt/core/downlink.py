@@ -14,7 +14,7 @@ a wrong result.
 import itertools
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from psopt.core.state import Tree, restored
 from psopt.errors import ProtocolError
 from psopt.parts.aggregators import added_up, held_dtype
 from psopt.parts.codecs import Codec
+from psopt.records import record
 
 CHECK_EVERY = 100
 CHECKSUM, AGGREGATE = -1, -2
@@ -112,7 +113,7 @@ def checksum(theta: np.ndarray) -> int:
     return zlib.crc32(theta.view(np.uint8))
 
 
-@dataclass(frozen=True)
+@record
 class Told:
     """Stands for the aggregator in the ranks' copies of the model, where the aggregate comes as it is: that is its
     state, shape (dim,).

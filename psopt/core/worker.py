@@ -6,7 +6,6 @@ when an upload is committed.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -23,6 +22,7 @@ from psopt.parts.work import Setting
 from psopt.problems import kernels
 from psopt.problems.base import Problem
 from psopt.problems.tensors import first_not_finite, sizes_of, tensors_of
+from psopt.records import record
 
 
 class Oracle:
@@ -64,7 +64,7 @@ class Oracle:
         return self.problem.value_and_gradient(theta, out)
 
 
-@dataclass(frozen=True)
+@record
 class Aside:
     """What a worker knows that the algorithm does not: for answers off its books.
 

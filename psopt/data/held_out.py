@@ -1,6 +1,5 @@
 """Rows kept for testing: which, and which worker looks at them."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -8,9 +7,10 @@ import numpy as np
 from psopt.data import seeds
 from psopt.data.table import Table, stack
 from psopt.errors import ConfigError
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class HeldOut:
     """Where the test rows come from; exactly one of ``split``, ``fraction`` and ``path`` is set.
 

@@ -7,7 +7,6 @@ through a line-by-line reader, which knows exactly what is wrong and where.
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -17,6 +16,7 @@ from psopt.data.opening import opened
 from psopt.data.sparse import MOST_COLUMNS, canonical, check_n_features
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.records import record
 
 BLOCK_NBYTES = 1 << 24
 LONGEST_LINE = 1 << 28
@@ -29,7 +29,7 @@ DIGIT = np.zeros(256, dtype=bool)
 DIGIT[list(b"0123456789")] = True
 
 
-@dataclass(frozen=True)
+@record
 class Entries:
     """Some lines of a file, parsed.
 

@@ -1,6 +1,5 @@
 """Who gets which rows: a pure function of the tables, the number of workers and the seed."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -10,12 +9,13 @@ from psopt.data import label_skew, seeds
 from psopt.data.checks import unknown
 from psopt.data.table import Table, stack
 from psopt.errors import ConfigError
+from psopt.records import record
 
 KINDS = ("auto", "contiguous", "iid", "blocks", "by_label", "dirichlet", "replicated", "files")
 LARGEST_ALPHA = 1e6  # the split is even long before, and beyond 1e307 the draws overflow
 
 
-@dataclass(frozen=True)
+@record
 class Partition:
     """How the rows are dealt to the workers.
 

@@ -4,11 +4,10 @@ The content's checksums are what counts: they hold for a copy that somebody pack
 files let a broken download be told before it gets into the cache.
 """
 
-from dataclasses import dataclass
-
 from psopt.data.idx import find_pair, read_pair
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.records import record
 
 DESCRIPTIONS = {
     "mnist": "handwritten digits, 60000 x 784 from 0 to 255, labels 0..9; downloaded, or set `path` to its folder",
@@ -16,7 +15,7 @@ DESCRIPTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Published:
     """One published file.
 
@@ -35,7 +34,7 @@ class Published:
     packed: str
 
 
-@dataclass(frozen=True)
+@record
 class Home:
     """Where a set is published: ``address`` and a file's name with .gz make the address of that file.
 

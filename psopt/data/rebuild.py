@@ -14,12 +14,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 BUNDLED = Path(__file__).parent / "bundled"
 LAG_ROWS = BUNDLED / "abalone_lag_rows.txt"
@@ -28,7 +28,7 @@ DOWNLOAD_TIMEOUT_S = 300
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@record
 class Recipe:
     """Where one set comes from and how its file is read.
 

@@ -1,7 +1,7 @@
 """What the `data:` section of a config says, and the refusal of what makes no sense before any file is opened."""
 
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Literal
 
 from psopt.data import idx, lag, named, published
@@ -14,6 +14,7 @@ from psopt.data.sparse import check_n_features
 from psopt.data.standardise import Standardise
 from psopt.data.synthetic import Synthetic
 from psopt.errors import ConfigError
+from psopt.records import record
 
 OTHER_SOURCES = {
     "file": "your data in one file: LIBSVM text, CSV, .npz or .npy; set `path`",
@@ -36,7 +37,7 @@ def catalogue() -> list[tuple[str, str]]:
     return [entry for table in tables for entry in table.items()]
 
 
-@dataclass(frozen=True)
+@record
 class DataSpec:
     """The ``data:`` section of a config. A key that the source does not use is refused unless it has its default.
 

@@ -5,7 +5,6 @@ scaled as the training rows were.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from psopt.data.checks import unknown
 from psopt.data.table import CSR
 from psopt.errors import ConfigError
+from psopt.records import record
 
 Matrix = np.ndarray | CSR
 Scale = Callable[[Matrix], Matrix]
@@ -22,7 +22,7 @@ KINDS = ("none", "min-max", "z-score", "max-abs", "fixed")
 BLOCK_VALUES = 1 << 20  # 8 MiB of float64: a large matrix of bytes is squared in pieces
 
 
-@dataclass(frozen=True)
+@record
 class Standardise:
     """How columns are scaled. All but ``fixed`` go by the training rows, all of them, before they are split.
 

@@ -1,6 +1,5 @@
 """A made-up problem of any size, with as much difference between the workers as one asks for."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -9,9 +8,10 @@ from psopt.data import seeds
 from psopt.data.checks import check_room
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Synthetic:
     """What to draw; z, eps and delta_m are standard normal, u_m runs evenly from -1/2 (worker 0) to 1/2.
 

@@ -1,13 +1,12 @@
 """What a data set is once it is in memory: a matrix of features, dense or CSR, and one label a row."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class CSR:
     """A sparse matrix by rows; column indices are sorted and unique within a row.
 
@@ -42,7 +41,7 @@ class CSR:
         return dense
 
 
-@dataclass(frozen=True)
+@record
 class Table:
     """One data set, or one worker's shard of it.
 

@@ -1,7 +1,6 @@
 """Aggregators: how the server combines what it holds of each worker, the absent ones included."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -11,6 +10,7 @@ from psopt.parts.codecs import Codec
 from psopt.parts.mapped import check_folder
 from psopt.parts.rows import Rows
 from psopt.problems import kernels
+from psopt.records import record
 
 
 class Aggregator(Protocol):
@@ -206,7 +206,7 @@ class _Sum:
         self.dirty = True
 
 
-@dataclass(frozen=True)
+@record
 class Lazy:
     """The sum over all workers of what each said last, LAG (4).
 
@@ -286,7 +286,7 @@ class _Mean:
         self.formed = False
 
 
-@dataclass(frozen=True)
+@record
 class FreshMean:
     """The mean of what was said this round; who is absent or silent counts nothing, and if all are it is zero.
 

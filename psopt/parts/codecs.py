@@ -5,12 +5,13 @@ it. Memory and mirror change only in `commit`, when the trigger has said yes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from psopt.parts.compressors import Compressor, Identity
+from psopt.records import record
 
 
 class Codec(Protocol):
@@ -60,7 +61,7 @@ class _Said:
         self.compressor, self.residual, self.scaled = compressor, residual, scaled
 
 
-@dataclass(frozen=True)
+@record
 class Overwrite:
     """h <- C(s x), or with error feedback h <- C(u), e <- u - C(u), where u = e + s x.
 
@@ -129,7 +130,7 @@ class _Corrected:
         self.compressor, self.difference = compressor, difference
 
 
-@dataclass(frozen=True)
+@record
 class Increment:
     """h <- h + C(x - h): what is sent corrects what was there, so that C's error feeds back by itself.
 

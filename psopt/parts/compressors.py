@@ -5,7 +5,6 @@ values in one buffer of bytes, see `psopt.parts.sparse_payload`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from psopt.parts.sparse_payload import (
     read_plain,
 )
 from psopt.problems import kernels
+from psopt.records import record
 
 FRACTION = 0.01
 
@@ -64,7 +64,7 @@ class Compressor(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class Identity:
     """Everything, as it is: d numbers."""
 
@@ -96,7 +96,7 @@ class Identity:
         out += payload
 
 
-@dataclass(frozen=True)
+@record
 class Cast:
     """Every number, rounded to a shorter type: d of them.
 
@@ -236,7 +236,7 @@ class _TopKState:
         self.chosen = values if values.dtype == dtype else np.empty(values.size, dtype)
 
 
-@dataclass(frozen=True)
+@record
 class TopK(_Sparse):
     """The largest entries by magnitude, ties to the lower index (Stich, Cordonnier, Jaggi 2018).
 
@@ -297,7 +297,7 @@ class _RandomKState:
         self.buffer, self.rng = buffer, rng
 
 
-@dataclass(frozen=True)
+@record
 class RandomK(_Sparse):
     """Entries drawn at random, without replacement, from the whole of theta.
 

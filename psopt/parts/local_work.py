@@ -7,7 +7,6 @@ thousand steps at a time.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -19,6 +18,7 @@ from psopt.parts.plans import PlanEntry
 from psopt.parts.work import Setting
 from psopt.problems import kernels
 from psopt.problems.base import Problem
+from psopt.records import record
 
 if TYPE_CHECKING:
     from psopt.problems.kernels.steps import Rule, Walk
@@ -130,7 +130,7 @@ class _Local:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@record
 class LocalSGD(_Local):
     """x <- x - step_size g for each local step, g the gradient of a batch.
 
@@ -149,7 +149,7 @@ class LocalSGD(_Local):
         return kernels.steps.DESCENT, ()
 
 
-@dataclass(frozen=True)
+@record
 class LocalMomentum(_Local):
     """v <- momentum v + g, x <- x - step_size v; with ``nesterov`` x <- x - step_size (g + momentum v).
 
@@ -177,7 +177,7 @@ class LocalMomentum(_Local):
         return kernels.steps.MOMENTUM, (self.momentum, float(self.nesterov))
 
 
-@dataclass(frozen=True)
+@record
 class LocalAdamW(_Local):
     """AdamW's steps (Loshchilov, Hutter, ICLR 2019), the inner optimiser of DiLoCo.
 

@@ -9,7 +9,6 @@ Growing, constant and one-shot plans: Spiridonoff, Olshevsky, Paschalidis, NeurI
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from typing import Annotated, ClassVar, NamedTuple, Protocol
@@ -18,6 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt.errors import ConfigError
 from psopt.parts import formulas
+from psopt.records import record
 
 
 class PlanEntry(NamedTuple):
@@ -99,7 +99,7 @@ class Rounds:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Every:
     """A round after every step: H = 1."""
 
@@ -110,7 +110,7 @@ class Every:
         return count(1)
 
 
-@dataclass(frozen=True)
+@record
 class Fixed:
     """Rounds of equal length: H steps each, or, for R ``rounds``, up to rho_i = floor(i T / R).
 
@@ -143,7 +143,7 @@ class Fixed:
         return (i * steps // rounds for i in range(1, rounds + 1))
 
 
-@dataclass(frozen=True)
+@record
 class Growing:
     """Rounds that grow by a steps each: H_i = a (i + 1), rho_i = floor(a i (i + 1) / 2).
 
@@ -181,7 +181,7 @@ class Growing:
         return iter(_triangular(steps, _rounds(self.rounds, workers)))
 
 
-@dataclass(frozen=True)
+@record
 class Decreasing:
     """The growing plan backwards: R rounds, the longest first, the last the shortest.
 
@@ -204,7 +204,7 @@ class Decreasing:
         return (steps - rho for rho in reversed([0, *_triangular(steps, rounds)][:-1]))
 
 
-@dataclass(frozen=True)
+@record
 class OneShot:
     """One round of T steps: everyone speaks once, at the end."""
 
@@ -215,7 +215,7 @@ class OneShot:
         return iter((steps,))
 
 
-@dataclass(frozen=True)
+@record
 class Listed:
     """Rounds as they are listed; after the last one the run is over.
 

@@ -5,7 +5,7 @@ together where workers take several. ``at`` is given k = t + 1. Powers are made 
 because on some processors Python's and NumPy's differ in the last bit.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt.errors import ConfigError
 from psopt.parts import formulas
+from psopt.records import record
 
 
 class Schedule(Protocol):
@@ -26,7 +27,7 @@ class Schedule(Protocol):
     def at(self, initial: float, k: Any) -> Any: ...
 
 
-@dataclass(frozen=True)
+@record
 class Constant:
     """The same step size always.
 
@@ -45,7 +46,7 @@ class Constant:
         return initial
 
 
-@dataclass(frozen=True)
+@record
 class Decaying:
     """initial * (offset / (offset + t)) ** power: equal to ``initial`` at the first step.
 
@@ -70,7 +71,7 @@ class Decaying:
         return initial * np.power(self.offset / (self.offset + (k - 1)), self.power)
 
 
-@dataclass(frozen=True)
+@record
 class Inverse:
     """numerator / (mu (t + beta)): for an objective of strong convexity mu.
 
@@ -103,7 +104,7 @@ class Inverse:
             return self.numerator / (self.mu * ((k - 1) + self.beta))
 
 
-@dataclass(frozen=True)
+@record
 class MultiStep:
     """``initial``, times ``factor`` from each step k in ``milestones`` on (SASG on CIFAR: 0.1 at an epoch).
 
@@ -129,7 +130,7 @@ class MultiStep:
         return initial * shares[sum(k >= milestone for milestone in self.milestones)]
 
 
-@dataclass(frozen=True)
+@record
 class Polynomial:
     """final + (initial - final) (1 - t / steps) ** power, and ``final`` from step t = ``steps`` on.
 
@@ -158,7 +159,7 @@ class Polynomial:
         return self.final + (initial - self.final) * np.power(left, self.power)
 
 
-@dataclass(frozen=True)
+@record
 class Cosine:
     """From ``initial`` down to ``final`` along half a cosine of ``steps`` steps, and ``final`` after them.
 
@@ -184,7 +185,7 @@ class Cosine:
         return self.final + (initial - self.final) * 0.5 * (1.0 + np.cos(np.pi * share))
 
 
-@dataclass(frozen=True)
+@record
 class Capped:
     """The step size of ``of``, but never more than ``cap``.
 
@@ -207,7 +208,7 @@ class Capped:
         return np.minimum(self.of.at(initial, k), self.cap)
 
 
-@dataclass(frozen=True)
+@record
 class WarmUp:
     """The step size of ``of``, times (t + 1) / steps during the first ``steps`` steps.
 

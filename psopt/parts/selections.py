@@ -5,7 +5,6 @@ chosen workers in ascending order, or ``None`` for everyone. A worker that was l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from annotated_types import Gt, Le
 
 from psopt.errors import ConfigError
 from psopt.parts.thresholds import Threshold, Window
+from psopt.records import record
 
 
 class ServerView(Protocol):
@@ -50,7 +50,7 @@ class Selection(Protocol):
     def select(self, state: Any, view: ServerView) -> np.ndarray | None: ...
 
 
-@dataclass(frozen=True)
+@record
 class All:
     """Everyone, every round."""
 
@@ -66,7 +66,7 @@ class All:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Cyclic:
     """One worker a round in turn, m = k mod M (Cyc-IAG); the turn of a lost worker is the next one's."""
 
@@ -83,7 +83,7 @@ class Cyclic:
         return living[[np.searchsorted(living, view.round % view.workers) % living.size]]
 
 
-@dataclass(frozen=True)
+@record
 class BySmoothness:
     """One worker a round, drawn with probability L_m / sum of all L_m (Num-IAG), the sum of those that live."""
 
@@ -102,7 +102,7 @@ class BySmoothness:
         return view.living[[min(drawn, view.living.size - 1)]]
 
 
-@dataclass(frozen=True)
+@record
 class Sampled:
     """Some, drawn anew each round, all equally likely: partial participation (FedAvg's C K clients).
 
@@ -136,7 +136,7 @@ class Sampled:
         return np.sort(state.choice(living, some, replace=False))
 
 
-@dataclass(frozen=True)
+@record
 class SmoothnessDrift:
     """Those whose gradient may have moved: L_m^2 ||anchor_m - theta^k||^2 > T^k, LAG (7b).
 

@@ -1,9 +1,10 @@
 """Starts: what the stale vectors hold before round 1, who must upload at first, and for how long nobody may."""
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
 from annotated_types import Ge
+
+from psopt.records import record
 
 
 class Start(Protocol):
@@ -17,7 +18,7 @@ class Start(Protocol):
     silent_rounds: int
 
 
-@dataclass(frozen=True)
+@record
 class Zero:
     """Stale vectors start at zero; everyone uploads in the first ``forced_rounds`` rounds (SASG: D of them).
 
@@ -32,7 +33,7 @@ class Zero:
     forced_rounds: Annotated[int, Ge(0)] = 0
 
 
-@dataclass(frozen=True)
+@record
 class Gradient:
     """Stale vectors hold the true contributions at theta^1: everyone uploads them in round 1, and is counted."""
 
@@ -41,7 +42,7 @@ class Gradient:
     forced_rounds: ClassVar[int] = 1
 
 
-@dataclass(frozen=True)
+@record
 class Ones:
     """Stale vectors start at all ones and nobody may upload for ``silent_rounds`` rounds.
 

@@ -1,18 +1,18 @@
 """The threshold that lazy rules compare with, computed on the server from how far theta moved lately."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 Window = Annotated[int, Gt(0), Le(100_000)]
 Power = Annotated[int, Ge(0), Le(10)]
 
 
-@dataclass(frozen=True)
+@record
 class Threshold:
     """T^k = sum_{d=1..D} xi_d ||theta^{k+1-d} - theta^{k-d}||^2 / (a_k^p M^q), LAG (7) with p = q = 2.
 

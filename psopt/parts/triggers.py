@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt
 
 from psopt.parts.thresholds import Power, Threshold, Window
 from psopt.problems import kernels
+from psopt.records import record
 
 
 class WorkerView(Protocol):
@@ -58,7 +59,7 @@ class Trigger(Protocol):
     def commit(self, state: Any, view: WorkerView, uploaded: bool) -> None: ...
 
 
-@dataclass(frozen=True)
+@record
 class Always:
     """Upload every time one is asked."""
 
@@ -77,7 +78,7 @@ class Always:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Innovation:
     """Upload when ||contribution - mirror||^2 > T^k, LAG (7a): the gradient has moved since it was last sent.
 
@@ -119,7 +120,7 @@ class _Anchored:
         self.anchor, self.old = np.zeros(dim, dtype), np.empty(dim, dtype)
 
 
-@dataclass(frozen=True)
+@record
 class SameSample:
     """Upload when the batch's gradient has moved since the last upload: ||g(theta^k) - g(anchor)||^2 > T^k.
 
@@ -177,7 +178,7 @@ class _Snapshot:
         self.round = 0
 
 
-@dataclass(frozen=True)
+@record
 class Snapshot:
     """Upload when d^k = g(theta^k) - g(snapshot) has moved since the last upload: LASG-WK1 (Chen, Sun, Yin 2020).
 
@@ -249,7 +250,7 @@ class _Previous:
         self.contribution = np.zeros(dim, dtype)
 
 
-@dataclass(frozen=True)
+@record
 class Relative:
     """Upload when ||x - mirror||^2 > zeta ||x - y||^2, y the contribution of the round before: CLAG (Richtarik et al.,
     ICML 2022). zeta = 0 always uploads what has changed at all.
@@ -287,7 +288,7 @@ class _Age:
     inner: Any
 
 
-@dataclass(frozen=True)
+@record
 class MaxAge:
     """The wrapped trigger, but never too many skips in a row: an upload is due when the age exceeds ``rounds``.
 

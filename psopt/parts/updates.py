@@ -4,7 +4,6 @@
 the aggregate a mean pseudo-gradient, so that ``rate`` is the server's, or outer, learning rate.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 
 from psopt.parts.rows import Rows
 from psopt.problems import kernels
+from psopt.records import record
 
 if TYPE_CHECKING:
     from psopt.problems.kernels.steps import Rule
@@ -29,7 +29,7 @@ class ServerUpdate(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class Descent:
     """theta <- theta - rate * step_size * aggregate.
 
@@ -68,7 +68,7 @@ class _ByRule:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@record
 class Momentum(_ByRule):
     """v <- momentum v + aggregate, theta <- theta - rate * step_size * v (Polyak's heavy ball).
 
@@ -87,7 +87,7 @@ class Momentum(_ByRule):
         return kernels.steps.MOMENTUM, (self.momentum, 0.0)
 
 
-@dataclass(frozen=True)
+@record
 class Nesterov(_ByRule):
     """v <- momentum v + aggregate, theta <- theta - rate * step_size * (aggregate + momentum v).
 
@@ -106,7 +106,7 @@ class Nesterov(_ByRule):
         return kernels.steps.MOMENTUM, (self.momentum, 1.0)
 
 
-@dataclass(frozen=True)
+@record
 class AdamW(_ByRule):
     """AdamW over the aggregate (Loshchilov, Hutter, ICLR 2019): with ``weight_decay`` 0 it is Adam.
 

@@ -4,7 +4,6 @@ The outcome is a contribution: a gradient, or a pseudo-gradient (start point min
 `psopt.parts.local_work`).
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -14,9 +13,10 @@ from psopt.parts.batches import Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.schedules import Schedule
 from psopt.problems.base import Problem
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Setting:
     """What local steps go by.
 
@@ -58,7 +58,7 @@ class LocalWork(Protocol):
     def replay(self, state: Any, theta: np.ndarray, out: np.ndarray) -> int: ...
 
 
-@dataclass(frozen=True)
+@record
 class FullGradient:
     """The gradient of f_m over the whole shard."""
 
@@ -79,7 +79,7 @@ class FullGradient:
         return 1
 
 
-@dataclass(frozen=True)
+@record
 class Minibatch:
     """The gradient of f_m estimated from ``batch`` of its samples.
 

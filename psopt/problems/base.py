@@ -8,16 +8,16 @@ where ``options`` are the other keys of the ``problem`` mapping.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Share:
     """What part of the whole a worker's shard is.
 

@@ -5,7 +5,6 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,12 +17,13 @@ from psopt.errors import ConfigError, IncompatibleParts, WorkerFailed
 from psopt.problems.base import Problem, Share
 from psopt.problems.check import check_problem
 from psopt.problems.tensors import tensors_of
+from psopt.records import record
 
 T = TypeVar("T")
 METHODS = ("smoothness", "curvature_product", "hessian", "initial", "score")
 
 
-@dataclass(frozen=True)
+@record
 class Facts:
     """What all workers agree on: theta's tensors, n_m of every worker, and the optional methods every problem has."""
 
@@ -46,7 +46,7 @@ class Facts:
         return sum(self.sizes)
 
 
-@dataclass(frozen=True)
+@record
 class Shard:
     """A worker's rows, and its share of the test rows."""
 

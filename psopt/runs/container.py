@@ -11,13 +11,13 @@ import json
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 MAGIC = b"psopt\x00\x00\x01"
 ALIGNED_NBYTES = 64
@@ -28,7 +28,7 @@ _ARRAY = "#"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in ("u1", "i1", "i4", "i8", "u4", "u8", "f2", "f4", "f8", "?")}
 
 
-@dataclass(frozen=True)
+@record
 class Written:
     """What is to be remembered of a file: its length, and the SHA-256 of its header."""
 

@@ -7,7 +7,7 @@ gives the same bits.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from psopt.core.worker import Worker
 from psopt.data import CSR, Reader, Table, open_shards
 from psopt.errors import CannotWrite, ConfigError, IncompatibleParts, Warned
 from psopt.problems.crew import Crew
+from psopt.records import record
 from psopt.runs import folder as run_folder
 from psopt.runs import in_common, memory, own_code, threads
 from psopt.runs.agreement import End, agreed, raise_told, together
@@ -47,7 +48,7 @@ T = TypeVar("T")
 ValueOf = Callable[[Sequence[int], np.ndarray], float]
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """One run to do, and how to show and keep it.
 

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import numpy as np
 import psopt
 from psopt.config import yaml_source
 from psopt.errors import ConfigError, PsoptError
+from psopt.records import record
 from psopt.runs.occupancy import occupant, occupied
 from psopt.runs.trace import packed, read_uploads
 from psopt.runs.writing import unwritable, write_through, writing
@@ -173,7 +174,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """A finished run, as arrays.
 

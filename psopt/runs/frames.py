@@ -8,13 +8,13 @@ import html
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.runs.finding import find_runs
 from psopt.runs.folder import Run, load_run
 from psopt.runs.trace import elapsed_s
@@ -108,7 +108,7 @@ def as_html(run: Run) -> str:
     return f"<table><caption>{html.escape(title(run))}</caption>{''.join(rows)}</table>"
 
 
-@dataclass(frozen=True)
+@record
 class Runs:
     """Several runs; a sequence of `Run`, and tables of all of them.
 

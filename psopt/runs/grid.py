@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from psopt.config import RunConfig, load, yaml_source
 from psopt.config.overrides import parted
 from psopt.config.sentences import Complaints, dotted, short, show
 from psopt.errors import ConfigError, IncompatibleParts
+from psopt.records import record
 from psopt.runs.folder import Held, held
 
 EXAMPLE = "KEY.KEY=VALUE,VALUE,..., as in seed=1,2,3"
@@ -19,7 +19,7 @@ MOST_POINTS = 10_000
 LONGEST_VALUE = 60
 
 
-@dataclass(frozen=True)
+@record
 class Axis:
     """One key of the config, and the values it takes."""
 
@@ -31,7 +31,7 @@ class Axis:
         return ".".join(self.path)
 
 
-@dataclass(frozen=True)
+@record
 class Point:
     """One run of a sweep.
 

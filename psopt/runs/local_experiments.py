@@ -8,10 +8,10 @@ A run of a noisy problem holds many copies of it side by side, which are its rep
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.runs import choices
 
 PLANS: dict[str, Any] = {
@@ -32,7 +32,7 @@ A9A_OPTIMUM = 0.5930221808
 """The least mean logistic loss on a9a with lambda = 1."""
 
 
-@dataclass(frozen=True)
+@record
 class Experiment:
     """What a call leaves open.
 
@@ -61,7 +61,7 @@ EXPERIMENTS = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Wanted:
     """What one call runs: every plan with every N, or, for a9a, every seed with every N.
 
@@ -95,7 +95,7 @@ class Wanted:
     data: str | None
 
 
-@dataclass(frozen=True)
+@record
 class Cell:
     """One run: ``copies`` of a noisy problem, or one of a9a."""
 

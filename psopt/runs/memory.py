@@ -6,7 +6,7 @@ is done, and what a problem of one's own allocates while it works.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from psopt.parts.compressors import Cast
 from psopt.parts.mapped import check_place
 from psopt.problems.base import Problem
 from psopt.problems.crew import room_nbytes
+from psopt.records import record
 from psopt.runs.agreement import together
 from psopt.runs.building import Facts, Shard, build, common_facts, described
 from psopt.runs.reference import LARGEST_NEWTON_DIM
@@ -40,7 +41,7 @@ TOLD_FROM = 100_000_000
 """Bytes from which the line tells what they are for."""
 
 
-@dataclass(frozen=True)
+@record
 class Rank:
     """A rank's place in a run: how many ``workers`` live there, whether the ``server`` does, whether there are
     ``others``, and with how many ``threads`` it computes.

@@ -7,7 +7,6 @@ averaged iterate. (The authors plot medians over iterations instead, which about
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from psopt.config import RunConfig, parse
 from psopt.data import Table
 from psopt.errors import ConfigError
 from psopt.problems.base import Share
+from psopt.records import record
 from psopt.runs.agreement import decided
 from psopt.runs.experiment import run
 from psopt.runs.folder import Run, load_run, write_json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DECIDE_S = 60.0
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """What repetitions gave that differ in nothing but chance.
 

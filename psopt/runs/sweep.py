@@ -6,12 +6,13 @@ A point that fails stops no other. A sweep that is started again runs only the p
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from psopt.config import parse
 from psopt.errors import ConfigError, ProtocolError, PsoptError, Warned
+from psopt.records import record
 from psopt.runs.experiment import simulate
 from psopt.runs.folder import Held, read_summary
 from psopt.runs.grid import Point
@@ -20,7 +21,7 @@ from psopt.runs.resume import plan_for
 from psopt.runs.threads import in_process
 
 
-@dataclass(frozen=True)
+@record
 class Failure:
     """Why a point has no finished run: all there is to say, of which the first line is its status."""
 

@@ -5,7 +5,6 @@ A transport carries messages and counts them in its ledger; it knows nothing of 
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Gt
@@ -14,6 +13,7 @@ from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Landed, Skip, Upload, Value
 from psopt.core.room import Room
 from psopt.errors import PsoptError
+from psopt.records import record
 
 SERVER = 0
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from psopt.transports.roll import Roll
 
 
-@dataclass(frozen=True)
+@record
 class Timeouts:
     """Deadlines, in seconds; no wait is without one.
 

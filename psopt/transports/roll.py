@@ -5,16 +5,16 @@ A transport keeps it. Until the conductor says that the run ``survives`` losses,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from psopt.core.messages import Failure
 from psopt.errors import ConfigError, IncompatibleParts, NotFinite, WorkerFailed
+from psopt.records import record
 from psopt.transports.base import failure_header
 
 DIED = "its process died"
 
 
-@dataclass(frozen=True)
+@record
 class Loss:
     """One event: the workers that a rank hosted, lost in a round (0: before the first).
 

@@ -21,7 +21,6 @@ where H is the header, which comes to each rank from the server, so that none ha
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
@@ -29,6 +28,7 @@ from annotated_types import Ge, Gt, Le
 
 from psopt.core.messages import HEADER_NBYTES
 from psopt.errors import ConfigError
+from psopt.records import record
 
 SEGMENT = 8192
 """Short enough that MPI sends it unasked, and that eleven hosts in a chain have all of 100 kB soon after the first."""
@@ -50,7 +50,7 @@ STAR_MOST = 65536
 """A star of so many ranks or fewer is looked at."""
 
 
-@dataclass(frozen=True)
+@record
 class Spreading:
     """How a message for everyone goes from the server to all ranks of an MPI job; changes no result.
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from psopt.config import load
 from psopt.errors import ConfigError
 from psopt.parts import kind_of
 from psopt.parts.triggers import MaxAge
+from psopt.records import record
 from psopt.runs.decisions import DECISIONS, asked_in, read_decisions
 from psopt.runs.folder import read_summary
 from psopt.runs.occupancy import occupant
 from psopt.runs.trace import MASKS, read_uploads
 
 
-@dataclass(frozen=True)
+@record
 class Decision:
     """What became of one worker in one round.
 

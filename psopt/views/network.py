@@ -3,9 +3,9 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 SEGMENT = 1448
 """Bytes of content that TCP puts into an Ethernet frame of 1500 bytes, with its time stamps."""
@@ -22,7 +22,7 @@ MOST_NETWORKS = 64
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]+(?:/s)?)")
 
 
-@dataclass(frozen=True)
+@record
 class Network:
     """A star: each host has a cable of its own to a switch that is never short.
 

@@ -6,7 +6,6 @@ Who was asked and who spoke in each round is taken from the run folder, so is wh
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from psopt.config import RunConfig, load
 from psopt.core.downlink import CHECK_EVERY, sums_up
 from psopt.core.messages import HEADER_NBYTES, mask_nbytes
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.runs.decisions import DECISIONS, asked_in, read_decisions
 from psopt.runs.folder import Run, load_run
 from psopt.transports.base import rank_of
@@ -27,7 +27,7 @@ RECORD_HEAD_NBYTES = 16
 MOST_ROUNDS = 1_000_000
 
 
-@dataclass(frozen=True)
+@record
 class Round:
     """What happened in a round, or, with number 0, before the first.
 
@@ -56,7 +56,7 @@ class Round:
     looks: int
 
 
-@dataclass(frozen=True)
+@record
 class Recorded:
     """A finished run, as far as a prediction needs it."""
 
@@ -81,7 +81,7 @@ class Recorded:
     """Whether the lazy downlink tells the aggregate, and not the uploads."""
 
 
-@dataclass(frozen=True)
+@record
 class Prediction:
     """Seconds on one network; ``spent`` by `KINDS` and ``server``, which add up to ``wall_s``.
 

@@ -1,7 +1,6 @@
 """Any run folder as it stands, to be looked at: finished, failed, cut off, or still being written."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from psopt.config import LARGEST, yaml_source
 from psopt.config.model import MOST_WORKERS
 from psopt.config.sentences import Complaints
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.runs import folder as run_folder
 from psopt.runs.occupancy import occupant
 from psopt.runs.trace import read_uploads
@@ -20,7 +20,7 @@ NEEDED = ("round", "uploads", "payload_bytes_up", "payload_bytes_down", "compute
 """Fields without which a record says nothing of costs."""
 
 
-@dataclass(frozen=True)
+@record
 class Seen:
     """What there is of one run.
 

@@ -17,11 +17,12 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from psopt import launch
+from psopt.records import record
 
 HERE = Path(__file__).parent
 TOOLS = ("chrt", "gcc", "ip", "nsenter", "sysctl", "unshare")
@@ -58,7 +59,7 @@ class Carried(NamedTuple):
     dropped: int
 
 
-@dataclass(frozen=True)
+@record
 class Network:
     """An emulated network that is up.
 

@@ -8,9 +8,9 @@ import socket
 import statistics
 import sys
 import time
-from dataclasses import dataclass
 
 from psopt.bench.netlab.network import LOOK_S, Network
+from psopt.records import record
 
 PORT, TRIPS, BULK_S = 47611, 15, 0.5
 SETUP_S = 30.0
@@ -21,7 +21,7 @@ FRAME_NBYTES = 90
 """What an Ethernet frame of TCP takes on the wire beside its content."""
 
 
-@dataclass(frozen=True)
+@record
 class Measured:
     """Round trip of a byte and back, and the rate of a long stream."""
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from psopt.config import Stop
+from psopt.records import record
 from psopt.runs.stopping import Stopping
 from psopt.runs.trace import Record
 
@@ -24,7 +25,7 @@ def cable_nbytes(device: str = CABLE) -> tuple[int, int]:
     return 0, 0
 
 
-@dataclass(frozen=True)
+@record
 class Limits:
     """How long a part of a run is measured.
 

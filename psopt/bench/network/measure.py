@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ from psopt.bench.network.clock import Limits
 from psopt.bench.network.table import Experiment, Row
 from psopt.bench.network.targets import Target, Targets
 from psopt.config import parse
+from psopt.records import record
 from psopt.runs.folder import write_json
 from psopt.runs.readiness import ready, ready_to_wait
 
@@ -22,7 +23,7 @@ SLACK_S = 240.0
 SLOWEST_ROUND_S = 60.0
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """What a row came to.
 

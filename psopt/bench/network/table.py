@@ -1,18 +1,19 @@
 """What is measured: networks, experiments, and the rows of each. A new row is one line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from psopt.errors import ConfigError
+from psopt.records import record
 
 MNIST_PIXELS = {"kind": "fixed", "divide": 255}
 MNIST_AUTHORS = {**MNIST_PIXELS, "mean": 0.1307, "scale": 0.3081}
 ENDLESS = 1_000_000
 
 
-@dataclass(frozen=True)
+@record
 class Wire:
     """A network: each host's cable, the time from host to host, one way, and how many hosts it joins at most."""
 
@@ -28,7 +29,7 @@ class Wire:
 WIRES = (Wire(10, 20), Wire(100, 5), Wire(10, 5), Wire(200, 1, most_hosts=4))
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """One method.
 
@@ -61,7 +62,7 @@ class Row:
     gap: float | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Experiment:
     """Rows that reach the same target on the same problem.
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from psopt.bench.network.table import Experiment, Row, slug
 from psopt.config import parse
 from psopt.errors import ConfigError
 from psopt.launch import environment
+from psopt.records import record
 from psopt.runs.checkpoint import existing
 from psopt.runs.experiment import Plan, simulate
 from psopt.runs.folder import Run, load_run, write_json
@@ -34,7 +35,7 @@ AFTER = "after-"
 RUN, SPEC = "run", "spec.json"
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """What is known of a row before the network.
 

@@ -4,7 +4,6 @@ Worker m's loss is M f_m, so that the mean over workers, which DDP takes of grad
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,13 +15,14 @@ from psopt.data import CSR, open_shards
 from psopt.errors import ConfigError
 from psopt.parts.batches import Batches
 from psopt.problems.base import Problem, Share
+from psopt.records import record
 from psopt.runs.hosting import INITIAL, WORK, generator
 
 LOSSES = {"least-squares": "squares", "logistic": "margin", "softmax": "classes", "perceptron": "classes"}
 Scores = Callable[[torch.Tensor], torch.Tensor]
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """What one worker has.
 

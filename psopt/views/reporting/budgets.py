@@ -1,16 +1,16 @@
 """Where bytes and seconds went: the parts of each run's totals, at its last record."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from psopt.records import record
 from psopt.runs.progress import size
 from psopt.views.reporting.comparing import Group
 from psopt.views.reporting.measures import seconds_text
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """One part of a total: the field of a record, its name, and the colour of its piece of a bar."""
 
@@ -37,7 +37,7 @@ SECONDS = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Piece:
     """A part of one group's total: the median over its seeds, None where it is not known, in units and in words."""
 
@@ -46,7 +46,7 @@ class Piece:
     text: str
 
 
-@dataclass(frozen=True)
+@record
 class Budget:
     """A group's total and its pieces."""
 

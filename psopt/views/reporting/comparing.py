@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from psopt.config import yaml_source
 from psopt.config.sentences import short
+from psopt.records import record
 from psopt.views.reading import Seen
 
 SAME_RESULT = ("name", "seed", "repeat", "timeouts", "checkpoint", "slurm", "threads", "debug", "trace.decisions")
@@ -19,7 +20,7 @@ ABSENT = object()
 LONGEST_VALUE, LONGEST_LABEL, MOST_KEYS = 24, 60, 3
 
 
-@dataclass(frozen=True)
+@record
 class Group:
     """Runs that differ in nothing but the seed: what one line of a picture shows.
 

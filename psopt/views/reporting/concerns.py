@@ -1,12 +1,12 @@
 """What somebody who reads a report should be warned of, in sentences."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from psopt.config.sentences import short
+from psopt.records import record
 from psopt.views.reading import CUT_OFF, RUNNING, Seen, is_number
 from psopt.views.reporting.comparing import Group, flat
 from psopt.views.reporting.measures import ACCURACY, GAP, OBJECTIVE, has, tiny_text
@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 WARNING, NOTE = "warning", "note"
 
 
-@dataclass(frozen=True)
+@record
 class Concern:
     """One sentence; ``kind`` names what it is about, ``level`` is `WARNING` or `NOTE`."""
 

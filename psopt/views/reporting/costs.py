@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from psopt.config.sentences import nearest
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.views.reporting.comparing import Group
 from psopt.views.reporting.measures import ACCURACY, COSTS, GAP, Measure, has, points_of
 
@@ -18,7 +18,7 @@ ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 MOST_TARGETS = 4
 
 
-@dataclass(frozen=True)
+@record
 class Paid:
     """What a group paid until a target: each cost is the median over its seeds, infinite where most did not get there.
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from psopt.records import record
 from psopt.views.reporting.comparing import Group
 from psopt.views.reporting.drawing import TICKS, inline, look, new_figure, place, set_scale, style
 from psopt.views.reporting.measures import ACCURACY, GAP, Cost, Measure, has, is_wide, points_of
@@ -27,7 +27,7 @@ CEILING = 1e3
 """How far above where runs began one may get before it leaves the picture, so that it does not flatten the others."""
 
 
-@dataclass(frozen=True)
+@record
 class Line:
     """What is drawn of one group; ``low`` and ``high`` of several seeds alone."""
 
@@ -38,7 +38,7 @@ class Line:
     high: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Panel:
     """A measure against a cost, ready to be drawn.
 

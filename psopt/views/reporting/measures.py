@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from psopt.records import record
 from psopt.runs.progress import size
 from psopt.runs.trace import elapsed_s
 from psopt.views.reporting.comparing import Group
@@ -13,7 +13,7 @@ from psopt.views.reporting.comparing import Group
 Columns = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@record
 class Measure:
     """How far a run has come: a field of its records.
 
@@ -30,7 +30,7 @@ class Measure:
         return values <= target if self.falls else values >= target
 
 
-@dataclass(frozen=True)
+@record
 class Cost:
     """What it has taken so far, of the records of a run: shape (records,)."""
 

@@ -1,12 +1,12 @@
 """Who uploaded when: a picture of workers and rounds, beside each worker's smoothness L_m."""
 
 import textwrap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.views.reading import Seen
 from psopt.views.reporting.comparing import Group
 from psopt.views.reporting.drawing import INK, QUIET, inline, new_figure, place, set_scale, style
@@ -26,7 +26,7 @@ SPREAD = 50.0
 """Beyond this ratio of the L_m their axis is logarithmic, and they are points and not bars."""
 
 
-@dataclass(frozen=True)
+@record
 class Raster:
     """The picture of one run.
 

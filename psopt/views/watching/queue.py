@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psopt.records import record
 from psopt.slurm import OVER
 from psopt.views.reading import is_number
 
@@ -20,7 +21,7 @@ ASK_EVERY_S = 10.0
 ANSWER_WITHIN_S = 20.0
 
 
-@dataclass(frozen=True)
+@record
 class Submitted:
     """A job: its number, and the points of an array, None of a single run."""
 
@@ -38,7 +39,7 @@ def submitted(folder: Path) -> Submitted | None:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Entry:
     """What Slurm says of a job, or of a task of an array.
 

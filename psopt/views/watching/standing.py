@@ -6,13 +6,13 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from psopt.config.sentences import short
 from psopt.errors import ConfigError
+from psopt.records import record
 from psopt.runs.occupancy import RUNNING, occupant
 from psopt.runs.trace import LINES, MASKS, elapsed_s, packed_width
 from psopt.views.reading import config_in, is_number
@@ -45,7 +45,7 @@ class State(Enum):
         return self not in (State.WAITING, State.STARTING, State.RUNNING)
 
 
-@dataclass(frozen=True)
+@record
 class Standing:
     """One look at a run; None, or empty, is what is not known.
 

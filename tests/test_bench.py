@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from mpi_jobs import mpiexec
+from numba import typeof, types
+from numba.core.errors import NumbaTypeError
 
 from psopt.bench import history, kernels, linear, local_steps, machine, networks, startup, threads, topk, turns, vectors
 from psopt.bench.result import Row, show
@@ -17,6 +20,7 @@ from psopt.bench.turns import take_turns
 from psopt.cli import cli
 from psopt.errors import ConfigError
 from psopt.launch import cores
+from psopt.problems import kernels as kernels_of_psopt
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -132,20 +136,28 @@ def test_cached_kernels_are_loaded_without_what_only_a_compilation_needs(tmp_pat
     code = """
 import sys
 import numpy as np
-from psopt.problems.kernels import vector
 from psopt.problems.kernels.lean import cache_first
 a = np.arange(3.0)
 with cache_first():
     assert vector.squared_norm(a) == 5.0
     if len(sys.argv) == 3:
         assert vector.squared_distance(a, a + 1.0) == 3.0
-assert ("numba.np.arraymath" in sys.modules) == (sys.argv[1] == "compiles"), sys.argv
+for name in ("numba.np.arraymath", "numba.np.arrayobj", "numpy.ma"):
+    assert (name in sys.modules) == (sys.argv[1] == "compiles"), (name, sys.argv)
 from numba import njit
 assert njit(lambda x: np.dot(x, x))(a.reshape(1, 3) * np.ones((3, 1))).tolist() == [[0, 3, 6]] * 3
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for words in (["compiles"], ["loads"], ["compiles", "more"], ["loads", "more"]):
         subprocess.run([sys.executable, "-c", code, *words], env=environment, check=True, timeout=120)
+
+
+def test_masked_arrays_are_refused_as_before():
+    """Though plain arrays are no longer compared with them."""
+    assert kernels_of_psopt.vector
+    assert typeof(np.zeros((2, 3), np.float32).T) == types.Array(types.float32, 2, "F")
+    with pytest.raises(NumbaTypeError, match="MaskedArray"):
+        typeof(np.ma.zeros(3))
 
 
 def row(name, ours, theirs=1.0, **others):

@@ -14,9 +14,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
-
 from psopt import launch
+from psopt.bounds import Ge, Gt
 from psopt.errors import ConfigError
 from psopt.records import record
 from psopt.signals import REQUEUE

@@ -22,6 +22,7 @@ LONGEST = 400
 LAYERS = [
     ("psopt",),  # its version
     ("errors", "records"),
+    ("bounds",),
     ("capacity", "data", "launch", "signals", "slurm"),
     ("problems",),
     ("parts",),

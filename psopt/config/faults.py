@@ -3,9 +3,8 @@
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt, Le
-
 from psopt.algorithm import Algorithm
+from psopt.bounds import Ge, Gt, Le
 from psopt.config.sentences import FAULTY, show
 from psopt.config.sentences import Path as KeyPath
 from psopt.data import DataSpec

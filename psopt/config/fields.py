@@ -7,9 +7,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le
-
 from psopt import data, problems
+from psopt.bounds import Ge, Gt, Le
 from psopt.recipes import RECIPES
 from psopt.records import record
 

@@ -6,9 +6,8 @@ import re
 from dataclasses import field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
-
 from psopt.algorithm import ROW, Algorithm
+from psopt.bounds import Ge, Gt, Le
 from psopt.config import yaml_source
 from psopt.config.faults import Fault, plain
 from psopt.config.own import nested, recipe_named

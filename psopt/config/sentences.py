@@ -6,8 +6,6 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
-
 from psopt.errors import ConfigError, printable
 from psopt.records import record
 
@@ -127,12 +125,8 @@ def wrong_value(value: Any, annotation: Any) -> str | None:
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
-_BOUNDS = {
-    Gt: lambda bound: f"above {bound.gt}",
-    Ge: lambda bound: f"of at least {bound.ge}",
-    Lt: lambda bound: f"below {bound.lt}",
-    Le: lambda bound: f"of at most {bound.le}",
-}
+_BOUNDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+"""By the one attribute of `psopt.bounds` and of `annotated_types`."""
 
 
 def describe(annotation: Any) -> str | None:
@@ -142,7 +136,12 @@ def describe(annotation: Any) -> str | None:
         base = describe(arguments[0])
         if base is None:
             return None
-        bounds = [_BOUNDS[type(bound)](bound) for bound in arguments[1:] if type(bound) in _BOUNDS]
+        bounds = [
+            f"{words} {getattr(bound, name)}"
+            for bound in arguments[1:]
+            for name, words in _BOUNDS.items()
+            if hasattr(bound, name)
+        ]
         return " ".join([base, " and ".join(bounds)]) if bounds else base
     if origin is Literal:
         names = [str(name) for name in arguments]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 
+from psopt.bounds import Ge, Gt, Le
 from psopt.errors import ConfigError, ProtocolError
 from psopt.parts.sparse_payload import (
     PackedBuffer,

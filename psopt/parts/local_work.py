@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
 
+from psopt.bounds import Ge, Gt, Lt
 from psopt.parts.batches import AHEAD, Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.work import Setting

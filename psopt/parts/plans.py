@@ -13,8 +13,7 @@ from fractions import Fraction
 from itertools import count
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
-from annotated_types import Ge, Gt, Le
-
+from psopt.bounds import Ge, Gt, Le
 from psopt.errors import ConfigError
 from psopt.parts import formulas
 from psopt.records import record

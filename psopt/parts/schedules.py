@@ -9,8 +9,8 @@ from dataclasses import field
 from typing import Annotated, Any, Protocol
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 
+from psopt.bounds import Ge, Gt, Le
 from psopt.errors import ConfigError
 from psopt.parts import formulas
 from psopt.records import record

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
-from annotated_types import Gt, Le
 
+from psopt.bounds import Gt, Le
 from psopt.errors import ConfigError
 from psopt.parts.thresholds import Threshold, Window
 from psopt.records import record

@@ -2,8 +2,7 @@
 
 from typing import Annotated, ClassVar, Protocol
 
-from annotated_types import Ge
-
+from psopt.bounds import Ge
 from psopt.records import record
 
 

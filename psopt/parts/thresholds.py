@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 
+from psopt.bounds import Ge, Gt, Le
 from psopt.errors import ConfigError
 from psopt.records import record
 

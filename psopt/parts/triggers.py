@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
-from annotated_types import Ge, Gt
 
+from psopt.bounds import Ge, Gt
 from psopt.parts.thresholds import Power, Threshold, Window
 from psopt.problems import kernels
 from psopt.records import record

@@ -7,8 +7,8 @@ the aggregate a mean pseudo-gradient, so that ``rate`` is the server's, or outer
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
 
+from psopt.bounds import Ge, Gt, Lt
 from psopt.parts.rows import Rows
 from psopt.problems import kernels
 from psopt.records import record

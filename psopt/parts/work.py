@@ -7,8 +7,8 @@ The outcome is a contribution: a gradient, or a pseudo-gradient (start point min
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from annotated_types import Gt
 
+from psopt.bounds import Gt
 from psopt.parts.batches import Batches
 from psopt.parts.plans import PlanEntry
 from psopt.parts.schedules import Schedule

@@ -7,8 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Protocol
 
-from annotated_types import Gt
-
+from psopt.bounds import Gt
 from psopt.core.ledger import Ledger
 from psopt.core.messages import Broadcast, Evaluate, Hello, Landed, Skip, Upload, Value
 from psopt.core.room import Room

@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Le
-
+from psopt.bounds import Ge, Gt, Le
 from psopt.core.messages import HEADER_NBYTES
 from psopt.errors import ConfigError
 from psopt.records import record

@@ -41,7 +41,8 @@ def run(
     from psopt.runs.resume import plan_for
 
     link = join(ranks)
-    listed = decided(link, JOIN_S, lambda: _settle(load(path, overrides), out))
+    checked = launch.handed()
+    listed = decided(link, JOIN_S, lambda: _settle(checked or load(path, overrides).resolved(), out))
     config, folder = parse_resolved(listed["config"]), Path(listed["folder"])
     plan = plan_for(config, folder, link) if go_on else Plan(config, folder)
     first = link.rank == 0
@@ -102,8 +103,8 @@ def repeated(option: str, values: Sequence[str]) -> list[str]:
     return [word for value in values for word in (option, value)]
 
 
-def _settle(config: Any, out: Path | None) -> dict[str, Any]:
-    return {"config": config.resolved(), "folder": str(out or default_folder(config.name))}
+def _settle(config: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    return {"config": config, "folder": str(out or default_folder(config["name"]))}
 
 
 def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, config: "RunConfig | None" = None) -> int:
@@ -121,6 +122,7 @@ def start(ranks: int, arguments: Sequence[str], folder: Path | None = None, conf
     extra = {TERMINAL_WIDTH: str(width), launch.STARTED: str(launch.started() or "")}
     if folder is None:
         return launch.mpiexec(ranks, arguments, extra)
+    extra |= launch.handing_over(arguments, config.resolved())
     frozen_s, before = None, _stamp(folder / "summary.json")
     if config.failure.survives:
         launch.check_outliving(launch.find_mpiexec(), f"`failure.policy: {config.failure.policy}`")

@@ -1,6 +1,7 @@
 """Starting MPI jobs, and telling whether this process is part of one, without touching MPI itself."""
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from psopt.errors import ConfigError
 from psopt.signals import WARNING, warned
@@ -34,6 +36,10 @@ AS_ROOT = {
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 STARTED = "PSOPT_STARTED"
 """Environment variable: when the launcher of the ranks was called, in seconds since 1970."""
+CHECKED = "PSOPT_CHECKED"
+"""Environment variable: the words that the ranks are started with, and the config these led to, as JSON."""
+LONGEST = 100_000
+"""Letters that a variable may have; Linux takes 128 KiB."""
 END_WITHIN_S = 4.0
 LOOK_EVERY_S = 0.2
 PR_SET_PDEATHSIG = 1
@@ -97,6 +103,23 @@ def started(environment: Mapping[str, str] = os.environ) -> float | None:
     except (OSError, ValueError, IndexError):
         return None
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def handing_over(arguments: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
+    """What lets the ranks that are started with these words take the config, `RunConfig.resolved`, as checked already;
+    nothing where it is too long.
+    """
+    text = json.dumps([list(arguments), config])
+    return {CHECKED: text} if len(text) <= LONGEST else {}
+
+
+def handed() -> dict[str, Any] | None:
+    """The resolved config that the launcher of this rank has checked; None where a rank has to read it by itself.
+
+    It is told once: what the rank starts in turn does not find it.
+    """
+    arguments, config = json.loads(os.environ.pop(CHECKED, "[null, null]"))
+    return config if arguments == sys.argv[1:] else None
 
 
 def find_mpiexec() -> str:

@@ -79,6 +79,30 @@ def test_run_joins_the_job_it_is_started_in(simulated, tmp_path):
     assert psopt.load_run(tmp_path / "run").theta_sha256 == simulated.theta_sha256
 
 
+def test_ranks_take_the_config_that_their_launcher_has_checked(simulated, tmp_path):
+    """Of the words they are started with, and no others: the file that these name is gone by now."""
+    config = load(CONFIGS / "lag_wk.yaml").resolved()
+    words = ["run", str(tmp_path / "gone.yaml"), "--out", str(tmp_path / "run"), "--quiet"]
+    ended = mpi_jobs.mpiexec(3, "-m", "psopt", *words, **launch.handing_over(words, config))
+    assert ended.code == 0, ended
+    assert psopt.load_run(tmp_path / "run").theta_sha256 == simulated.theta_sha256
+    ended = mpi_jobs.mpiexec(3, "-m", "psopt", *words, **launch.handing_over([*words, "--resume"], config))
+    assert ended.code == 2, ended
+    assert len(ended.said) == 1
+    assert "there is no such file" in ended.said[0]
+
+
+def test_a_config_is_handed_over_once_and_where_it_fits(monkeypatch):
+    words, config = ["run", "a\udcff.yaml"], {"name": "caf\u00e9", "bound": float("inf")}
+    told = launch.handing_over(words, config)
+    for argv, found in ((words, config), (words[:1], None)):
+        monkeypatch.setattr("sys.argv", ["psopt", *argv])
+        monkeypatch.setattr("os.environ", dict(told))
+        assert launch.handed() == found
+        assert launch.handed() is None
+    assert launch.handing_over(words, {"name": "x" * launch.LONGEST}) == {}
+
+
 def test_more_ranks_than_workers(simulated, tmp_path):
     small = ["--set", "workers=3", "--set", "stop={max_rounds: 20}"]
     ended = mpi_jobs.psopt("run", CONFIGS / "lag_ps.yaml", *small, "--out", tmp_path / "run", "--ranks", 6)

@@ -34,6 +34,8 @@ AS_ROOT = {
     "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+COMMAND = "psopt.cli"
+"""Loaded where psopt is the program that runs, and by nobody else."""
 STARTED = "PSOPT_STARTED"
 """Environment variable: when the launcher of the ranks was called, in seconds since 1970."""
 CHECKED = "PSOPT_CHECKED"

@@ -1,16 +1,21 @@
 """Threads of a rank: the bits of one thread for any number of them, and a fair share of the cores for each rank."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import mpi_jobs
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from psopt.config import load, parse
 from psopt.data.table import CSR, Table
+from psopt.launch import COMMAND, ONE_THREAD
 from psopt.problems import build, cuts, perceptron
 from psopt.problems.base import Share
 from psopt.problems.crew import Crew, room_nbytes
@@ -236,3 +241,35 @@ def test_two_ranks_with_two_threads_have_the_bits_of_one_process_with_one(tmp_pa
     assert (told["threads"], expected["threads"]) == (2, 1)
     for name in ("theta_sha256", "uploads", "objective"):
         assert told[name] == expected[name]
+
+
+def test_libraries_below_numpy_take_one_thread(monkeypatch):
+    """In whatever program."""
+    monkeypatch.setitem(sys.modules, COMMAND, None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with threads.libraries_take_one():
+        found = threadpool_info()
+        assert found
+        assert {each["num_threads"] for each in found} == {1}
+
+
+def test_where_psopt_is_the_program_they_know_before_they_are_loaded():
+    """Then nobody looks for them."""
+    code = """
+import sys
+import psopt.__main__ as program
+
+def looks():
+    import psopt.cli
+    from psopt.runs import threads
+    with threads.libraries_take_one():
+        print("threadpoolctl" in sys.modules)
+        from threadpoolctl import threadpool_info
+        print({each["num_threads"] for each in threadpool_info()})
+
+program.guarded = looks
+program.main()
+"""
+    ours = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
+    done = subprocess.run([sys.executable, "-c", code], env=ours, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n{1}\n"

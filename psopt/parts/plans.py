@@ -9,7 +9,6 @@ Growing, constant and one-shot plans: Spiridonoff, Olshevsky, Paschalidis, NeurI
 
 import math
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from itertools import count
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
@@ -175,6 +174,8 @@ class Growing:
 
     def instants(self, steps: int | None, workers: int) -> Iterator[int]:
         if self.increment is not None:
+            from fractions import Fraction  # loaded by those plans alone that are made of tenths
+
             a = Fraction(str(self.increment))  # 0.3 is three tenths
             return (math.floor(a * (i * (i + 1) // 2)) for i in count(1))
         return iter(_triangular(steps, _rounds(self.rounds, workers)))

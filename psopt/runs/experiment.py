@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from psopt.config import RunConfig
 from psopt.core.downlink import Replica, Widened, most_nbytes
@@ -98,7 +97,7 @@ class Plan:
 
 def simulate(plan: Plan, reorder: bool = False) -> Run:
     """Runs in this process, without MPI. ``reorder`` lets answers arrive in random order, which changes no bit."""
-    with threadpool_limits(1), ExitStack() as held:
+    with threads.libraries_take_one(), ExitStack() as held:
         if plan.config.repeat > 1:
             return run_replicas(plan, None, lambda replica: _simulate(replica, reorder, held), _prepare, held)
         return _simulate(plan, reorder, held)
@@ -148,7 +147,7 @@ def run(plan: Plan, link: "Link") -> Run | None:
     What fails in the set-up, and any mistake of input, fails on all ranks with the same error. A worker that raises in
     a round raises `WorkerFailed` on rank 0, and ends the job.
     """
-    with threadpool_limits(1), ExitStack() as held:
+    with threads.libraries_take_one(), ExitStack() as held:
         if plan.config.repeat > 1:
             _check_same_call(plan, link)
             plan = replace(plan, threads=threads.on_rank(plan.config, link, True))
@@ -212,7 +211,7 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     what = "the state of the workers"
     workers, replica = step(lambda: fitting(what, lambda: hosted(config, mine, shards, facts, plan.resumed)))
     part = step(lambda: _part(plan, link.rank, workers, shards))
-    manifest = own_code.manifest(config, link.size, hosts, library())
+    manifest = own_code.manifest(config, link.size, hosts, library()) if first else {}
     manifest = step(lambda: _open_folder(plan, manifest, needs, working, held) if first else manifest)
     if part:
         step(lambda: part.check_seen(f"rank {link.rank} on {link.host}"))

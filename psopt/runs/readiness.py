@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from psopt.config import RunConfig
+from psopt.launch import COMMAND
 from psopt.parts.aggregators import held_dtype
 from psopt.parts.compressors import Cast
 from psopt.parts.updates import Descent
@@ -27,10 +28,6 @@ from psopt.problems.kernels.warm import (
 )
 
 SILENT_S = 2.0
-
-COMMAND = "psopt.cli"
-"""Loaded where psopt is the program that runs, and by nobody else."""
-
 
 FIRST, SECOND = range(2)
 """The ranks of a host that compile, each a half, while the others wait for the cache."""

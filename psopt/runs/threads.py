@@ -1,15 +1,19 @@
-"""How many threads each rank computes with: its fair share of the cores that it may run on.
+"""How many threads each rank computes with: its fair share of the cores that it may run on; and that the libraries
+below NumPy take one.
 
 A core is shared by the ranks of its host that compute and may run on it; a rank's share is what it has of all its cores
 together, and one thread at least. A rank without workers, as the server's, mostly waits and takes no share.
 """
 
+import math
+import os
+import sys
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from psopt.config import RunConfig
-from psopt.launch import affinity, cores
+from psopt.launch import COMMAND, ONE_THREAD, affinity, cores
 from psopt.problems.base import Problem
 from psopt.problems.crew import Crew
 
@@ -26,8 +30,9 @@ def shares(places: Sequence[Place]) -> list[int]:
     for host, own, computes in places:
         for core in own if computes else ():
             users[host, core] = users.get((host, core), 0) + 1
+    whole = math.lcm(*users.values())
     return [
-        max(1, int(sum(Fraction(1, users[host, core]) for core in own))) if computes else 1
+        max(1, sum(whole // users[host, core] for core in own) // whole) if computes else 1
         for host, own, computes in places
     ]
 
@@ -51,6 +56,19 @@ def _wanted(config: RunConfig, places: Sequence[Place]) -> list[int]:
     if config.threads == "auto":
         return shares(places)
     return [config.threads if computes else 1 for _, _, computes in places]
+
+
+def libraries_take_one() -> AbstractContextManager[Any]:
+    """Within this, what computes below NumPy does so with one thread.
+
+    Where psopt is the program that runs, the environment said so before any of it was loaded, unless it is the user's
+    that says otherwise: to look for it once more takes a rank a hundredth of a second.
+    """
+    if COMMAND in sys.modules and all(os.environ.get(name) == told for name, told in ONE_THREAD.items()):
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
 
 
 def parts_of(problem: Problem | None) -> int:

@@ -136,6 +136,7 @@ def test_cached_kernels_are_loaded_without_what_only_a_compilation_needs(tmp_pat
     code = """
 import sys
 import numpy as np
+from psopt.problems.kernels import vector
 from psopt.problems.kernels.lean import cache_first
 a = np.arange(3.0)
 with cache_first():

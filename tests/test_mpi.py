@@ -103,6 +103,12 @@ def test_a_config_is_handed_over_once_and_where_it_fits(monkeypatch):
     assert launch.handing_over(words, {"name": "x" * launch.LONGEST}) == {}
 
 
+def test_no_rank_makes_a_kernel_that_it_should_have_had_ready():
+    ended = mpi_jobs.mpiexec(3, "mpi_ready.py", timeout_s=300.0)
+    assert ended.code == 0, ended
+    assert ended.told() == [[]]
+
+
 def test_more_ranks_than_workers(simulated, tmp_path):
     small = ["--set", "workers=3", "--set", "stop={max_rounds: 20}"]
     ended = mpi_jobs.psopt("run", CONFIGS / "lag_ps.yaml", *small, "--out", tmp_path / "run", "--ranks", 6)

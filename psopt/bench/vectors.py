@@ -9,7 +9,7 @@ from psopt.bench.result import Case, Row
 from psopt.bench.turns import take_turns, torch_or_none
 from psopt.problems.kernels import vector
 from psopt.problems.kernels.reading import read_once, read_streams
-from psopt.problems.kernels.warm import warm_vectors
+from psopt.problems.kernels.warm import warm_model, warm_vectors
 
 DISTANCES = ((100_000, "float64"), (10_000_000, "float64"), (10_000_000, "float32"))
 SUMS = ((3, 100_000, "float64"), (10, 407_050, "float64"), (10, 4_000_000, "float32"))
@@ -50,7 +50,7 @@ def squared_distance(dim: int, dtype: str, seconds: float) -> list[Row]:
 
 def sum_rows(workers: int, dim: int, dtype: str, seconds: float) -> list[Row]:
     """The sum of what the workers said, shape (M, d), in worker order."""
-    warm_vectors(dtype)
+    warm_model(dtype)
     stale = np.random.default_rng(0).standard_normal((workers, dim), dtype=dtype)
     out, expected, flat = np.empty(dim, dtype), np.empty(dim, dtype), stale.ravel()
     vector.sum_rows(stale, 0, out)

@@ -194,7 +194,8 @@ def _run(plan: Plan, link: "Link", held: ExitStack) -> Run | None:
     place = hosts[: link.rank].count(link.host)
     tells = first and not plan.quiet
     compile_s = step(lambda: ready(config, sparse, tells, place))
-    compile_s += step(lambda: (ready(config, sparse, False) if members or place == 0 else 0.0) + ready_to_wait())
+    needed = members or place == 0
+    compile_s += step(lambda: (ready(config, sparse, False, model=first) if needed else 0.0) + ready_to_wait())
     mine = step(lambda: build(config, plan.problem, shards, total, f"rank {link.rank} on {link.host}"))
     crew = held.enter_context(Crew(threads.on_rank(config, link, bool(members))))
     step(lambda: threads.employ(crew, mine.values()))

@@ -19,12 +19,16 @@ NOISY = ("noisy-quadratic", "noisy-kink")
 
 
 def warm_vectors(dtype: str) -> None:
-    """Make the vector kernels ready for theta of ``dtype``: all that the server needs."""
+    """Make the vector kernels ready for theta of ``dtype`` that every rank calls."""
     a, b = np.zeros(1, dtype), np.zeros(1, dtype)
     kernels.vector.squared_distance(a, b)
     kernels.vector.squared_norm(a)
     kernels.vector.all_finite(a)
-    kernels.steps.descend(a, b, 0.0)
+
+
+def warm_model(dtype: str) -> None:
+    """Make ready what moves a model of theta of ``dtype``, the server's or a rank's copy of it, by the plain step."""
+    kernels.steps.descend(np.zeros(1, dtype), np.zeros(1, dtype), 0.0)
     warm_rows(dtype, np.dtype(dtype))
 
 
@@ -67,6 +71,7 @@ def warm_top_k(dtype: str, values: np.dtype) -> None:
 
 def warm_packing() -> None:
     """Make packed indices ready, of either dtype."""
+    kernels.gaps.most_words(1, 2)
     words = np.zeros(1, np.uint64)
     for dtype in (np.int32, np.int64):
         indices = np.zeros(1, dtype)
@@ -89,6 +94,7 @@ def warm_up(
 ) -> None:
     """Make all kernels ready that a worker of a built-in problem calls: as `warm_problem`, and vectors and steps."""
     warm_vectors(dtype)
+    warm_model(dtype)
     if local_steps:
         warm_steps(dtype)
     warm_problem(dtype, sparse, curvature, kind, batches, local_steps)

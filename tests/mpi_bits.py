@@ -89,7 +89,6 @@ ON_ELEVEN = (
     "sasg",
     "lazy sparse downlink",
     "local steps, lazily",
-    "in common, everyone",
     "in common, a few",
     "delays",
     "momentum, changes",

@@ -43,10 +43,11 @@ def test_ledger_equals_an_independent_count_at_the_boundary(there):
 
 def test_on_one_host_vectors_lie_where_all_see_them(there):
     lent, results = there["lent"], there["results"]
-    for name in {"in common, everyone", "in common, a few", "in common, steps"} & set(lent):
+    named = {"in common, everyone", "in common, a few", "in common, steps"} & set(lent)
+    assert named
+    for name in named:  # each worker's upload, and theta to each rank, which has nine workers at most
         said = results[name]
         assert lent[name] >= said["payload_bytes_up"] + said["payload_bytes_down"] / 9, name
-    assert sum(nbytes > 0 for nbytes in lent.values()) >= 3
     assert "changes" not in " ".join(name for name, nbytes in lent.items() if nbytes)
     assert any(nbytes == 0 for nbytes in lent.values())
 

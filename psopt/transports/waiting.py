@@ -9,8 +9,8 @@ ranks and 2.6 ms on 10, with 0.02 it took 0.2 and 0.7 ms; doubling the sleep eac
 
 Where a host has more ranks than cores, whoever yields stays on a core's queue, and Linux sees every core busy: two
 ranks were seen to take turns at work on one core while the server alone yielded on the other, for as long as nobody
-slept. So sleeps begin sooner there, and are shorter. In turns, on 2 cores that others used as well: a perceptron's
-round of 3 workers took 0.9 of the time on 3 ranks and 0.83 on 4, one of full gradients of 9 workers on 10 ranks 0.6.
+slept. So sleeps begin sooner there, and are shorter. In turns, on 2 cores that others used as well: the round of a
+perceptron, 3 workers, took 0.9 of the time on 3 ranks and 0.83 on 4, an empty one with 9 workers on 10 ranks 0.6.
 """
 
 import ctypes

@@ -35,7 +35,7 @@ from psopt.core.messages import HEADER_NBYTES, What  # noqa: E402
 from psopt.errors import ConfigError, DeadlinePassed, WorkerFailed  # noqa: E402
 from psopt.transports.base import SERVER  # noqa: E402
 from psopt.transports.spreading import Spreading  # noqa: E402
-from psopt.transports.waiting import done_within, share_cores, sleep_precisely  # noqa: E402
+from psopt.transports.waiting import done_within, sleep_precisely  # noqa: E402
 
 LARGEST_NBYTES = 2**31 - 1
 FIRST_UPLOAD_TAG = 32
@@ -63,9 +63,7 @@ class Link:
         self.rank: int = origin.Get_rank()
         self.size: int = origin.Get_size()
         self.host = socket.gethostname()
-        local = launch.told_local_ranks()
-        self.one_host = local == MPI.COMM_WORLD.Get_size()
-        share_cores(crowded=local is not None and local > launch.cores())
+        self.one_host = launch.told_local_ranks() == MPI.COMM_WORLD.Get_size()
         self.comm, duplicated = origin.Idup()
         self._wait(duplicated, JOIN_S)
         sleep_precisely()

@@ -65,8 +65,10 @@ def resume(folder: Path, ranks: int | None, overrides: Sequence[str], quiet: boo
     from psopt.runs.experiment import run as run_over
     from psopt.runs.experiment import simulate as simulate_here
 
+    checked = launch.handed()
+
     def settle() -> dict[str, Any]:
-        config = resuming.config_of(folder, overrides)
+        config = parse_resolved(checked) if checked else resuming.config_of(folder, overrides)
         return {"config": config.resolved(), "done": resuming.finished(folder, config)}
 
     link = None if launch.told_ranks() is None else join(ranks)

@@ -4,8 +4,8 @@
 Python 3.11, and every rank of a job makes a hundred of them as it starts.
 """
 
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
-from inspect import Parameter, Signature
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, is_dataclass
+from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ def record(cls: type[T]) -> type[T]:
     """
     own = vars(cls)
     methods = {name: method for name, method in _METHODS.items() if own.get(name) is None}
+    if any(map(is_dataclass, cls.__mro__[1:])):
+        return dataclass(frozen=True)(cls)
     cls = dataclass(init=False, repr=False, eq=False)(cls)
     for name, method in methods.items():
         setattr(cls, name, method)
@@ -78,17 +80,29 @@ def _repr(self: Any) -> str:
 
 
 def _setattr(self: Any, name: str, value: Any) -> None:
-    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+    if _is_frozen(self, name):
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+    object.__setattr__(self, name, value)
 
 
 def _delattr(self: Any, name: str) -> None:
-    raise FrozenInstanceError(f"cannot delete field {name!r}")
+    if _is_frozen(self, name):
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+    object.__delattr__(self, name)
+
+
+def _is_frozen(self: Any, name: str) -> bool:
+    """A plain class below a record may have attributes of its own."""
+    return "__match_args__" in vars(type(self)) or name in self.__match_args__
 
 
 class _Signature:
     """What a record's constructor takes, for `inspect` and so for `help`: told when somebody asks."""
 
     def __get__(self, instance: Any, owner: type[Any]) -> Signature:
+        if owner.__init__ is not _init:
+            own = signature(owner.__init__)
+            return own.replace(parameters=list(own.parameters.values())[1:])
         return Signature([_parameter(entry) for entry in fields(owner)], return_annotation=None)
 
 

@@ -3,15 +3,20 @@
 import gc
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from psopt.config import parse
 from psopt.core.frames import LENT, Frame, first_word, nbytes
 from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Kind, Skip, Stop, Upload, What
 from psopt.errors import ProtocolError
+from psopt.parts.triggers import Always
+from psopt.runs import in_common
+from psopt.runs.experiment import Plan
 from psopt.transports import commons
 from psopt.transports.commons import commons_of
 
@@ -89,7 +94,7 @@ def refuses(*arguments):
     raise OSError("no such memory")
 
 
-@pytest.mark.parametrize("lacking", ["memfd_create", "ftruncate", "open"])
+@pytest.mark.parametrize("lacking", ["memfd_create", "posix_fallocate", "open"])
 def test_where_one_finds_none_nobody_has_any(monkeypatch, lacking):
     before = open_files()
     monkeypatch.setattr(os, lacking, refuses)
@@ -121,6 +126,47 @@ def test_memory_of_somebody_else_is_not_taken_for_rank_0s(monkeypatch, tmp_path,
 
     monkeypatch.setattr(commons, "_made", elsewhere)
     assert asked_by(2, WORKERS, DIM, FLOAT64, True) == [None] * 2
+
+
+class Seldom(Always):
+    """A lazy trigger that looks at no mirror."""
+
+    lazy = True
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "trigger", "lies"),
+    [
+        ("gd", "logistic", None, "rows"),
+        ("num-iag", "logistic", None, "rows"),
+        ("lag-wk", "logistic", None, "theta"),
+        ("gd", "logistic", Seldom(), "theta"),  # a row holds what was said, and it may say nothing
+        ("gd", "torch", None, None),
+        ("gd", "mine:Problem", None, None),
+    ],
+)
+def test_what_lies_in_common(monkeypatch, recipe, kind, trigger, lies):
+    asked = []
+    monkeypatch.setattr(in_common, "commons_of", lambda *arguments: asked.append(arguments[-2]) or "found")
+    config = parse(
+        {
+            "name": "common",
+            "workers": 3,
+            "algorithm": {"recipe": recipe, "step_size": 0.1},
+            "problem": {"kind": "logistic"},
+            "data": {"source": "lag-increasing"},
+            "stop": {"max_rounds": 3},
+        }
+    )
+    config = replace(config, problem=replace(config.problem, kind=kind))
+    if trigger:
+        config = replace(config, algorithm=replace(config.algorithm, trigger=trigger))
+    plan, link = Plan(config), SimpleNamespace(one_host=True)
+    found = in_common.commons(plan, link, 1 << 13)
+    assert asked == ([] if lies is None else [lies == "rows"])
+    assert (found is None) == (lies is None)
+    assert in_common.commons(plan, link, 1000) is None  # too short
+    assert in_common.commons(replace(plan, problem=object), link, 1 << 13) is None  # a user's own
 
 
 def lending(array, room=0):

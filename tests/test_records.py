@@ -161,6 +161,38 @@ def test_a_frozen_dataclass_may_follow_a_record_and_no_other():
         dataclass(type("Other", (Pair,), {"__annotations__": {"third": str}, "third": "c"}))
 
 
+def test_a_record_may_follow_a_record():
+    @record
+    class Triple(Pair):
+        """A third value."""
+
+        third: str = "c"
+
+    assert Triple(1, third="x") == Triple(1, (), "x") != Triple(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Triple(1).third = "y"
+
+
+def test_a_plain_class_below_a_record_has_attributes_and_a_constructor_of_its_own():
+    class Counting(Pair):
+        """Counts."""
+
+        def __init__(self, left: int) -> None:
+            super().__init__(left)
+            self.count = 0
+
+    made = Counting(3)
+    made.count += 1
+    assert (made.left, made.count) == (3, 1)
+    assert str(inspect.signature(Counting)) == "(left: int) -> None"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.left = 4
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del made.right
+    del made.count
+    assert not hasattr(made, "count")
+
+
 def records():
     for module in pkgutil.walk_packages(psopt.__path__, "psopt."):
         if module.name in ("psopt.__main__", "psopt.docs.example_notebook") or ".peers." in module.name:

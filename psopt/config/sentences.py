@@ -140,7 +140,7 @@ def describe(annotation: Any) -> str | None:
             f"{words} {getattr(bound, name)}"
             for bound in arguments[1:]
             for name, words in _BOUNDS.items()
-            if hasattr(bound, name)
+            if getattr(bound, name, None) is not None
         ]
         return " ".join([base, " and ".join(bounds)]) if bounds else base
     if origin is Literal:

@@ -18,7 +18,7 @@ from psopt.core.messages import HEADER_NBYTES, Broadcast, Evaluate, Landed, Mess
 
 @dataclass
 class Wire:
-    """What really crossed between ranks; all zero when everything lives in one process.
+    """What really crossed between ranks, sent or put where both see it; all zero when everything lives in one process.
 
     ``setup_bytes`` is what went both ways before the first message: configuration, sizes, readiness.
     """

@@ -132,7 +132,7 @@ class Conductor:
             progress.close()
         if self._folder:
             return run_folder.load_run(self._folder)
-        theta = self._server.theta
+        theta = self._server.theta.copy()  # which may lie where other processes see it
         uploads = trace.uploads(config.workers)
         records = run_folder.columns([asdict(record) for record in trace.records])
         return Run(None, config.resolved(), self._manifest, self._summary(theta, "ok", reason), records, uploads, theta)

@@ -309,7 +309,7 @@ def _lead(
         told = (config.algorithm, facts.sizes, np.dtype(config.problem.dtype), config.workers)
         changes_nbytes = most_nbytes(*told) if config.downlink.lazy else None
         spread = changes_nbytes, config.broadcast, np.dtype(config.sent_dtype), mapped_in
-        transport = ServerEnd(*arguments, *spread, in_common.commons(config, link, facts.dim))
+        transport = ServerEnd(*arguments, *spread, in_common.commons(plan, link, facts.dim))
     transport = faults.around(transport)
     rng = generator(config.seed, SELECTION)
     conductor = Conductor(config, facts, transport, rng, plan, manifest, compile_s, value_of, part)
@@ -344,7 +344,7 @@ def _serve(
     if config.failure.survives:
         SurvivorEnd(*arguments).serve()
     else:
-        commons = in_common.commons(config, link, dim)
+        commons = in_common.commons(plan, link, dim)
         WorkerEnd(*arguments, spreading=config.broadcast, commons=commons).serve()
 
 

@@ -82,7 +82,7 @@ def _made(sizes: list[int]) -> tuple[int, list[np.ndarray], tuple[str, str]]:
     """The file, which is memory, what is in it, and what to tell of it."""
     file = os.memfd_create("psopt")
     try:
-        os.ftruncate(file, _places(sizes)[-1])
+        os.posix_fallocate(file, 0, _places(sizes)[-1])  # or who touches it first would find that there is none
         token, *found = _mapped(file, sizes)
     except BaseException:
         os.close(file)

@@ -344,8 +344,7 @@ def _serve(
     if config.failure.survives:
         SurvivorEnd(*arguments).serve()
     else:
-        commons = in_common.commons(plan, link, dim)
-        WorkerEnd(*arguments, spreading=config.broadcast, commons=commons).serve()
+        WorkerEnd(*arguments, spreading=config.broadcast, commons=in_common.commons(plan, link, dim)).serve()
 
 
 def _share_outcome(plan: Plan, link: "Link", dim: int, outcome: Run | End | None) -> Run:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psopt.config import RunConfig
 from psopt.core.model import lands_in_rows
 from psopt.core.worker import one_vector
 from psopt.problems.kernels import warm
@@ -35,9 +34,6 @@ def commons(plan: "Plan", link: "Link", dim: int) -> Commons | None:
         return None
     if config.debug.check_mirror:  # what is compared must not be one vector
         return None
-    rows = one_vector(algorithm) and lands_in_rows(algorithm) and not algorithm.trigger.lazy and _in_memory(config)
+    in_memory = getattr(algorithm.aggregator, "mapped_in", None) is None
+    rows = one_vector(algorithm) and lands_in_rows(algorithm) and not algorithm.trigger.lazy and in_memory
     return commons_of(link, config.workers, dim, dtype, rows, config.timeouts.start_s)
-
-
-def _in_memory(config: RunConfig) -> bool:
-    return getattr(config.algorithm.aggregator, "mapped_in", None) is None

@@ -5,7 +5,8 @@ for many rows in one loop.
 """
 
 # links.py cd66843bcde0
-# pairs.py 0003986eeec1
+# vectors.py edc95a971f92
+# pairs.py 4417e4a94585
 
 import math
 
@@ -13,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.links import FAST, exp_negative
-from psopt.problems.kernels.pairs import ROWS, VECTOR_NBYTES, VECTORS, gradient, lanes_of, scores
+from psopt.problems.kernels.pairs import ROWS, VECTORS, gradient, lanes_of, scores
+from psopt.problems.kernels.vectors import LINE_NBYTES, VECTOR_NBYTES
 
 _PIECE_NBYTES = 3200  # of a row: six rows and two of weights fit the first-level cache
 _BLOCK_NBYTES = 150 * 1024  # of rows: these, the next ones and the weights fit the second-level cache
@@ -39,9 +41,8 @@ def room(features: int, classes: int, dtype: np.dtype) -> tuple[np.ndarray, ...]
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """Zeros that start with a cache line, and so with a vector."""
-    line = 64
-    found = np.zeros(size * dtype.itemsize + line, np.uint8)
-    start = -found.ctypes.data % line
+    found = np.zeros(size * dtype.itemsize + LINE_NBYTES, np.uint8)
+    start = -found.ctypes.data % LINE_NBYTES
     return found[start : start + size * dtype.itemsize].view(dtype)
 
 

@@ -13,7 +13,7 @@ depends on the pattern of the matrix alone.
 Numba makes float64 of int64 mixed with uint64: every number that meets an index below is unsigned.
 """
 
-# fetching.py 40931a778ec4
+# fetching.py d46599c732c9
 # links.py cd66843bcde0
 
 import numpy as np
@@ -111,11 +111,12 @@ def block_scatter(data, indices, indptr, order, first, stop, z, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
-def _fetch_block(data, indices, indptr, first, stop):
+def _fetch_block(data, indices, indptr, order, first, stop):
     """Rows visited out of order are no stream that the hardware would notice."""
-    start, end = np.int64(indptr[first]), np.int64(indptr[stop])
-    fetch(indices, start, end)
-    fetch(data, start, end)
+    if order.size:
+        start, end = np.int64(indptr[first]), np.int64(indptr[stop])
+        fetch(indices, start, end)
+        fetch(data, start, end)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
@@ -137,8 +138,7 @@ def csr_value(link, data, indices, indptr, order, labels, theta, z):
     first = np.uint64(0)
     while first < n:
         stop = min(first + rows, n)
-        if order.size:
-            _fetch_block(data, indices, indptr, stop, min(stop + rows, n))
+        _fetch_block(data, indices, indptr, order, stop, min(stop + rows, n))
         block_margins(data, indices, indptr, order, theta, first, stop, z)
         total += settle(link, z, labels, np.int64(first), np.int64(stop - first))
         first = stop
@@ -154,8 +154,7 @@ def csr_gradient(link, data, indices, indptr, order, labels, theta, out, z):
     first = np.uint64(0)
     while first < n:
         stop = min(first + rows, n)
-        if order.size:
-            _fetch_block(data, indices, indptr, stop, min(stop + rows, n))
+        _fetch_block(data, indices, indptr, order, stop, min(stop + rows, n))
         block_margins(data, indices, indptr, order, theta, first, stop, z)
         total += settle(link, z, labels, np.int64(first), np.int64(stop - first))
         block_scatter(data, indices, indptr, order, first, stop, z, out)

@@ -5,18 +5,15 @@ anew for each of several rows that are read together; a kernel knows what it wil
 """
 
 # links.py cd66843bcde0
+# vectors.py edc95a971f92
 
 from typing import Any
 
-from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from psopt.problems.kernels.links import FAST
-
-_LINE_NBYTES = 64  # of the cache; where lines are longer, some are asked for twice
-_READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # llvm.prefetch: for reading; into the second-level cache; data, not code
+from psopt.problems.kernels.vectors import LINE_NBYTES, SECOND_LEVEL, ask
 
 
 @intrinsic
@@ -25,11 +22,7 @@ def _fetch_line(_typing: Any, X: Any, _place: Any) -> tuple:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        address = builder.bitcast(builder.gep(array.data, [arguments[1]]), cgutils.voidptr_t)
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(prefetch, [address, number(_READ), number(_SECOND_LEVEL), number(_DATA)])
+        ask(builder, builder.gep(array.data, [arguments[1]]), SECOND_LEVEL)
         return context.get_dummy_value()
 
     return types.void(X, types.intp), generate
@@ -46,5 +39,5 @@ def fetch(X, start, stop):
     X : ndarray, C-contiguous
     start, stop : int
     """
-    for place in range(start, min(stop, X.size), _LINE_NBYTES // X.itemsize):
+    for place in range(start, min(stop, X.size), LINE_NBYTES // X.itemsize):
         _fetch_line(X, place)

@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py 2d2dad271603
+# csr.py 4ecdcdab344e
 # dense.py 37d00f6b62dc
 # links.py cd66843bcde0
-# rows.py 1dcc765b08bb
+# rows.py c1d8dfa65626
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

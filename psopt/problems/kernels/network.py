@@ -5,7 +5,7 @@ The same steps as `psopt.problems.perceptron` takes by tiles for many rows of wi
 
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
-# products.py 396579b55efd
+# products.py ee61c08f2ac1
 # softmax.py a6f60dbd66bb
 
 from numba import njit

@@ -7,7 +7,7 @@ at hand behind it.
 """
 
 # links.py cd66843bcde0
-# vectors.py 53cec597f585
+# vectors.py edc95a971f92
 
 from typing import Any
 

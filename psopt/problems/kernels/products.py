@@ -9,7 +9,7 @@ What is to be worked on next can be fetched from memory meanwhile, a share besid
 second-level cache from answering.
 """
 
-# fetching.py 40931a778ec4
+# fetching.py d46599c732c9
 # links.py cd66843bcde0
 
 from numba import njit

@@ -6,7 +6,7 @@ every sum depends on the shapes and on ``rows`` alone.
 
 # links.py cd66843bcde0
 # dense.py 37d00f6b62dc
-# csr.py 2d2dad271603
+# csr.py 4ecdcdab344e
 
 import numpy as np
 from numba import njit

@@ -15,7 +15,8 @@ LINE_NBYTES = 64  # of the cache; where lines are longer, some are fetched twice
 PLACE = ir.IntType(64)
 _TURNS = 4  # of a loop, written out one after the other
 _NUMBER = ir.IntType(32)
-_READ, _FIRST_LEVEL, _DATA = 0, 3, 1  # llvm.prefetch: for reading; into the first-level cache; data, not code
+_READ, _DATA = 0, 1  # llvm.prefetch: for reading; data, not code
+FIRST_LEVEL, SECOND_LEVEL = 3, 2  # of the cache, for the same
 
 
 class Vectors:
@@ -108,18 +109,23 @@ class Vectors:
     def fetching(self, ahead: Any, step: Any, lines: Any) -> Callable[[], None]:
         """From ``ahead`` on, asks for ``lines`` lines of memory and goes on by ``step`` numbers, each time."""
         builder = self.builder
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _NUMBER, _NUMBER, _NUMBER])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         at = cgutils.alloca_once_value(builder, ahead)
 
         def fetch() -> None:
             start = builder.load(at)
             with cgutils.for_range(builder, lines) as line:
-                address = builder.bitcast(self.at(start, builder.mul(line.index, PLACE(self.line))), cgutils.voidptr_t)
-                builder.call(prefetch, [address, _NUMBER(_READ), _NUMBER(_FIRST_LEVEL), _NUMBER(_DATA)])
+                ask(builder, self.at(start, builder.mul(line.index, PLACE(self.line))), FIRST_LEVEL)
             builder.store(self.at(start, step), at)
 
         return fetch
+
+
+def ask(builder: Any, pointer: Any, level: int) -> None:
+    """The machine's instruction that has the line at the pointer brought into a cache."""
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _NUMBER, _NUMBER, _NUMBER])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    address = builder.bitcast(pointer, cgutils.voidptr_t)
+    builder.call(prefetch, [address, _NUMBER(_READ), _NUMBER(level), _NUMBER(_DATA)])
 
 
 def apart(builder: Any, name: str, body: Callable[..., None], values: list[Any]) -> None:

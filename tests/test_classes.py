@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from psopt.problems.kernels import classes, pairs
+from psopt.problems.kernels.vectors import VECTOR_NBYTES
 
 DTYPES = ("float64", "float32")
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def lanes_of(dtype):
-    return pairs.VECTOR_NBYTES // np.dtype(dtype).itemsize
+    return VECTOR_NBYTES // np.dtype(dtype).itemsize
 
 
 @each_dtype

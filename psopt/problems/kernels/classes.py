@@ -5,8 +5,8 @@ for many rows in one loop.
 """
 
 # links.py cd66843bcde0
-# vectors.py edc95a971f92
-# pairs.py 4417e4a94585
+# vectors.py b4beb53b1e45
+# pairs.py 6e9b8f7ace26
 
 import math
 
@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.links import FAST, exp_negative
-from psopt.problems.kernels.pairs import ROWS, VECTORS, gradient, lanes_of, scores
-from psopt.problems.kernels.vectors import LINE_NBYTES, VECTOR_NBYTES
+from psopt.problems.kernels.pairs import ROWS, VECTORS, gradient, scores
+from psopt.problems.kernels.vectors import LINE_NBYTES, VECTOR_NBYTES, lanes_of
 
 _PIECE_NBYTES = 3200  # of a row: six rows and two of weights fit the first-level cache
 _BLOCK_NBYTES = 150 * 1024  # of rows: these, the next ones and the weights fit the second-level cache

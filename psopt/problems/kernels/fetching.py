@@ -5,7 +5,7 @@ anew for each of several rows that are read together; a kernel knows what it wil
 """
 
 # links.py cd66843bcde0
-# vectors.py edc95a971f92
+# vectors.py b4beb53b1e45
 
 from typing import Any
 

@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py 4ecdcdab344e
-# dense.py 37d00f6b62dc
+# csr.py 04133ea4e984
+# streams.py 42367951e2d4
 # links.py cd66843bcde0
-# rows.py c1d8dfa65626
+# rows.py 584d0bec6556
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 
@@ -20,10 +20,10 @@ import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.csr import block_margins, block_scatter
-from psopt.problems.kernels.dense import row_margin
 from psopt.problems.kernels.links import FAST, LOGISTIC, exp_negative
 from psopt.problems.kernels.rows import csr_rows_gradient, dense_rows_gradient
 from psopt.problems.kernels.steps import DESCENT, move
+from psopt.problems.kernels.streams import row_margin
 from psopt.problems.kernels.vector import regularise
 
 _SMALL, _LARGE = 1e-6, 1e6  # how far theta's factor may go from 1 before it is multiplied in

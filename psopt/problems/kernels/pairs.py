@@ -7,7 +7,7 @@ at hand behind it.
 """
 
 # links.py cd66843bcde0
-# vectors.py edc95a971f92
+# vectors.py b4beb53b1e45
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from psopt.problems.kernels.links import FAST
-from psopt.problems.kernels.vectors import PLACE, VECTOR_NBYTES, Vectors, called
+from psopt.problems.kernels.vectors import PLACE, Vectors, called
 
 ROWS = 6  # of a tile of scores
 VECTORS = 4  # of features, of a tile of the gradient
@@ -104,12 +104,6 @@ def _call_gradient(_typing: Any, X: Any, apart: Any, rows: Any, D: Any, length: 
     place = types.intp
     kinds = X, place, place, D, place, place, G, place, place, types.boolean, ahead, place, place
     return called("gradient", _gradient, *kinds)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def lanes_of(array):
-    """Elements of a vector."""
-    return VECTOR_NBYTES // array.itemsize
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

@@ -5,15 +5,15 @@ every sum depends on the shapes and on ``rows`` alone.
 """
 
 # links.py cd66843bcde0
-# dense.py 37d00f6b62dc
-# csr.py 4ecdcdab344e
+# streams.py 42367951e2d4
+# csr.py 04133ea4e984
 
 import numpy as np
 from numba import njit
 
 from psopt.problems.kernels.csr import block_margins, block_scatter
-from psopt.problems.kernels.dense import row_margin, tile_axpys, tile_margins
 from psopt.problems.kernels.links import FAST, settle
+from psopt.problems.kernels.streams import axpys, margins, row_axpy, row_margin
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
@@ -75,15 +75,13 @@ def dense_rows_gradient(link, X, labels, rows, theta, out, panel, own, z):
                 place[j] = x[j]
             # dense's order: the rows b, q + b, ..., 7q + b are worked on together
             own[8 * (b % q) + b // q if b < 8 * q else b] = labels[i]
-        tile_margins(panel, theta, q, 0, q, z)
+        margins(panel, theta, q, 0, q, z, False)
         for b in range(8 * q, count):
             z[b] = row_margin(panel[b], theta)
         total += settle(link, z, own, 0, count)
-        tile_axpys(panel, q, 0, q, z, out)
+        axpys(panel, q, 0, q, z, out, False)
         for b in range(8 * q, count):
-            x, r = panel[b], out.dtype.type(z[b])
-            for j in range(out.size):
-                out[j] += r * x[j]
+            row_axpy(panel[b], z[b], out)
     return total
 
 

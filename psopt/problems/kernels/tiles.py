@@ -8,7 +8,7 @@ the width of the machine's vectors.
 """
 
 # links.py cd66843bcde0
-# vectors.py edc95a971f92
+# vectors.py b4beb53b1e45
 
 from typing import Any
 

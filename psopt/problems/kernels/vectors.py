@@ -3,12 +3,16 @@
 Sums that stay in registers over a whole loop, several of them side by side, are what LLVM does not find by itself.
 """
 
+# links.py cd66843bcde0
+
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
+
+from psopt.problems.kernels.links import FAST
 
 VECTOR_NBYTES = 32  # of AVX2, which has 16 registers; a machine with shorter ones takes two for each
 LINE_NBYTES = 64  # of the cache; where lines are longer, some are fetched twice
@@ -34,7 +38,7 @@ class Vectors:
         self.lanes = VECTOR_NBYTES // self.nbytes
         self.line = LINE_NBYTES // self.nbytes
         self._kind = ir.VectorType(real, self.lanes)
-        self._none = ir.Constant(self._kind, ir.Undefined)
+        self.zero = ir.Constant(self._kind, None)
         self._everywhere = ir.Constant(ir.VectorType(_NUMBER, self.lanes), [_NUMBER(0)] * self.lanes)
 
     def at(self, pointer: Any, *terms: Any) -> Any:
@@ -44,7 +48,20 @@ class Vectors:
         return pointer
 
     def load(self, pointer: Any) -> Any:
-        return self.builder.load(self.builder.bitcast(pointer, self._kind.as_pointer()), align=self.nbytes)
+        """The vector at the pointer; float32 where these are float64 are made so."""
+        narrow = ir.VectorType(pointer.type.pointee, self.lanes)
+        nbytes = 4 if isinstance(pointer.type.pointee, ir.FloatType) else 8
+        found = self.builder.load(self.builder.bitcast(pointer, narrow.as_pointer()), align=nbytes)
+        return found if narrow == self._kind else self.builder.fpext(found, self._kind)
+
+    def store(self, vector: Any, pointer: Any) -> None:
+        self.builder.store(vector, self.builder.bitcast(pointer, vector.type.as_pointer()), align=self.nbytes)
+
+    def last(self, count: Any) -> Any:
+        """Which places of a vector are its last ``count``."""
+        places = ir.Constant(self._everywhere.type, [_NUMBER(place) for place in range(self.lanes)])
+        first = self.builder.sub(_NUMBER(self.lanes), self.builder.trunc(count, _NUMBER))
+        return self.builder.icmp_signed(">=", places, self._in_all(first))
 
     def rows(self, start: Any, apart: Any, first: Any, count: Any, number: int) -> list[Any]:
         """Where ``number`` rows begin, from row ``first`` on; those that are not among ``count`` are the last one."""
@@ -56,9 +73,17 @@ class Vectors:
         return starts
 
     def spread(self, pointer: Any) -> Any:
-        """The number at the pointer in every place."""
-        alone = self.builder.insert_element(self._none, self.builder.load(pointer), _NUMBER(0))
-        return self.builder.shuffle_vector(alone, self._none, self._everywhere)
+        """The number at the pointer in every place; float64 where these are float32 are rounded."""
+        number, real = self.builder.load(pointer), self._kind.element
+        return self._in_all(number if number.type == real else self.builder.fptrunc(number, real))
+
+    def totals(self, vectors: list[Any]) -> Any:
+        """The sum of each vector's elements, of as many vectors as a vector has places, in a vector."""
+        width = 1
+        while len(vectors) > 1:
+            vectors = [self._fold(a, b, width) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+            width *= 2
+        return vectors[0]
 
     def sums(self, rows: int, columns: int) -> list[list[Any]]:
         """Places of rows x columns sums, which LLVM keeps in registers."""
@@ -67,22 +92,22 @@ class Vectors:
     def clear(self, sums: list[list[Any]]) -> None:
         for row in sums:
             for place in row:
-                self.builder.store(ir.Constant(self._kind, None), place)
+                self.builder.store(self.zero, place)
 
     def add_product(self, place: Any, a: Any, b: Any) -> None:
-        term = self.builder.fmul(a, b, flags=("contract",))
-        self.builder.store(self.builder.fadd(self.builder.load(place), term, flags=("contract",)), place)
+        self.builder.store(self.plus_product(self.builder.load(place), a, b), place)
+
+    def plus_product(self, total: Any, a: Any, b: Any) -> Any:
+        return self.builder.fadd(total, self.builder.fmul(a, b, flags=("contract",)), flags=("contract",))
 
     def settle(self, place: Any, pointer: Any, fresh: Any) -> None:
         """A sum goes over what is at the pointer, or is added to it."""
         found = self.builder.load(place)
-        wide = self.builder.bitcast(pointer, self._kind.as_pointer())
         with self.builder.if_else(fresh) as (over, onto):
             with over:
-                self.builder.store(found, wide, align=self.nbytes)
+                self.store(found, pointer)
             with onto:
-                more = self.builder.fadd(self.builder.load(wide, align=self.nbytes), found)
-                self.builder.store(more, wide, align=self.nbytes)
+                self.store(self.builder.fadd(self.load(pointer), found), pointer)
 
     def repeat(self, count: Any, before: Callable[[], None], body: Callable[[], None]) -> None:
         """A loop of ``count`` turns, four at a time with ``before`` ahead of each four, and then what is left over."""
@@ -118,6 +143,24 @@ class Vectors:
             builder.store(self.at(start, step), at)
 
         return fetch
+
+    def _in_all(self, number: Any) -> Any:
+        """A vector of so many places with the number in each."""
+        none = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
+        return self.builder.shuffle_vector(
+            self.builder.insert_element(none, number, _NUMBER(0)), none, self._everywhere
+        )
+
+    def _fold(self, a: Any, b: Any, width: int) -> Any:
+        """Where places l of ``a`` hold terms of its sum l mod ``width``, and those of ``b`` of its own: half as many
+        terms of both, in places l those of sum l mod 2 ``width``, where ``b`` comes second.
+        """
+        first = []
+        for place in range(self.lanes):
+            run, number = divmod(place, 2 * width)
+            first.append(2 * run * width + number + (self.lanes - width if number >= width else 0))
+        masks = [ir.Constant(self._everywhere.type, [_NUMBER(place + by) for place in first]) for by in (0, width)]
+        return self.builder.fadd(*(self.builder.shuffle_vector(a, b, mask) for mask in masks))
 
 
 def ask(builder: Any, pointer: Any, level: int) -> None:
@@ -166,3 +209,9 @@ def called(name: str, body: Callable[..., None], *kinds: Any) -> tuple[Any, Call
         return context.get_dummy_value()
 
     return types.void(*kinds), generate
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def lanes_of(array):
+    """Elements of a vector of this array's."""
+    return VECTOR_NBYTES // array.itemsize

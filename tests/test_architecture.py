@@ -21,7 +21,7 @@ LONGEST = 400
 
 LAYERS = [
     ("psopt",),  # its version
-    ("errors", "records"),
+    ("errors", "lines", "records"),
     ("bounds",),
     ("capacity", "data", "launch", "signals", "slurm"),
     ("problems",),

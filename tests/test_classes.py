@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from psopt.lines import VECTOR_NBYTES
 from psopt.problems.kernels import classes, pairs
-from psopt.problems.kernels.vectors import VECTOR_NBYTES
 
 DTYPES = ("float64", "float32")
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)

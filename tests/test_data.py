@@ -748,3 +748,19 @@ def test_the_room_names_no_machine():
         text = path.read_text(encoding="utf-8")
         text = text.replace("https://storage.googleapis.com/", "").replace("https://raw.githubusercontent.com/", "")
         assert not any(word in text for word in ("/work/", "/tmp", "pypi", "http")), path
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(4, "float64"), (8, "float32"), (5, "float64"), (784, "float64")])
+def test_rows_lie_where_no_vector_crosses_a_line(width, dtype):
+    """Wherever the data lay, and where rows allow it; the numbers are the same, and workers of one table share one."""
+    room = np.arange(9 * width + 8, dtype=dtype)
+    start = next(i for i in range(8) if room[i:].ctypes.data % 32 == 16) if dtype == "float64" else 3
+    features = room[start : start + 9 * width].reshape(9, width)
+    table = Table(features, np.ones(9))
+    shards = open_shards(DataSpec(source="memory"), 3, 1, dtype=dtype, table=table)
+    for m in range(3):
+        rows = shards.shard(m).features
+        np.testing.assert_array_equal(rows, features[3 * m : 3 * m + 3])
+        assert width == 5 or rows.ctypes.data % 32 == 0
+    everyone = open_shards(DataSpec(source="memory", partition=Partition("replicated")), 3, 1, dtype=dtype, table=table)
+    assert np.shares_memory(everyone.shard(0).features, everyone.shard(2).features)

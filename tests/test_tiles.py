@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from psopt.lines import LINE_NBYTES
 from psopt.problems.kernels import layers, network, tiled_network, tiles
 
 DTYPES = ("float64", "float32")
@@ -19,7 +20,7 @@ def ceil(number, line):
 @each_dtype
 @each_way
 def test_strips_hold_every_number_where_it_belongs(dtype, compiled):
-    line = tiles.LINE_NBYTES // np.dtype(dtype).itemsize
+    line = LINE_NBYTES // np.dtype(dtype).itemsize
     columns, rows = tiles.strips_of_columns, tiles.strips_of_rows
     if not compiled:
         columns, rows = columns.py_func, rows.py_func
@@ -39,7 +40,7 @@ def test_strips_hold_every_number_where_it_belongs(dtype, compiled):
 @each_dtype
 def test_products_at_every_remainder(dtype):
     rng = np.random.default_rng(0)
-    line = tiles.LINE_NBYTES // np.dtype(dtype).itemsize
+    line = LINE_NBYTES // np.dtype(dtype).itemsize
     for rows in (1, 2, 5, 6, 7, 12, 17):
         for strips, terms in ((1, 1), (2, 3), (3, 50)):
             A, P = rng.standard_normal((rows, terms)).astype(dtype), rng.standard_normal((strips, terms, line))
@@ -58,7 +59,7 @@ def test_products_at_every_remainder(dtype):
 
 
 def room(widths, B, dtype):
-    line = tiles.LINE_NBYTES // np.dtype(dtype).itemsize
+    line = LINE_NBYTES // np.dtype(dtype).itemsize
     length, widest = ceil(B, line), max(widths[1:])
     sizes = length * sum(widths[1:]), (2, length * widest), length * widest, length * ceil(max(widths[:-1]), line)
     return [np.full(size, np.nan, dtype) for size in ((B, widths[-1]), *sizes, widest)]

@@ -13,6 +13,7 @@ import numpy as np
 from psopt.bench.result import Case, Row
 from psopt.bench.turns import scipy_or_none, take_turns, torch_or_none
 from psopt.data.table import CSR, Table
+from psopt.lines import straight
 from psopt.problems import build
 from psopt.problems.base import Share
 from psopt.problems.kernels.reading import read_once, read_streams
@@ -51,7 +52,7 @@ def dense(kind: str, n: int, d: int, dtype: str, seconds: float) -> list[Row]:
     """The gradient, and value and gradient, of a dense shard of shape (n, d)."""
     warm_up(dtype, sparse=False)
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((n, d), dtype=dtype)
+    X = straight(rng.standard_normal((n, d), dtype=dtype))  # as a run's rows lie
     table = Table(X, np.where(rng.random(n) < 0.5, -1.0, 1.0))
     flat = X.ravel()
     sides: dict[str, Side] = {"once": lambda: read_once(flat), "streams": lambda: read_streams(flat)}

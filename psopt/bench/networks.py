@@ -13,6 +13,7 @@ import numpy as np
 from psopt.bench.result import Case, Row
 from psopt.bench.turns import take_turns, torch_or_none
 from psopt.data.table import Table
+from psopt.lines import straight
 from psopt.problems import build
 from psopt.problems.base import Share
 from psopt.problems.kernels.warm import warm_up
@@ -122,9 +123,9 @@ def batch(size: int, hidden: tuple[int, ...], dtype: str, seconds: float) -> lis
 
 
 def _made(n: int, hidden: tuple[int, ...], dtype: str) -> tuple:
-    """A shard like images, the problem over it, theta, and the widths of the layers."""
+    """A shard like images, its rows as those of a run lie, the problem over it, theta, and the widths of the layers."""
     rng = np.random.default_rng(0)
-    table = Table(rng.random((n, FEATURES), dtype=dtype), rng.integers(0, CLASSES, n))
+    table = Table(straight(rng.random((n, FEATURES), dtype=dtype)), rng.integers(0, CLASSES, n))
     kind, options = ("perceptron", {"hidden": list(hidden)}) if hidden else ("softmax", {})
     warm_up(dtype, sparse=False, kind=kind)
     problem = build(kind, table, Share(0, 1, n), dtype, {"classes": CLASSES, **options})

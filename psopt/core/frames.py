@@ -31,6 +31,7 @@ from psopt.core.messages import (
     made,
 )
 from psopt.errors import ProtocolError
+from psopt.lines import LINE_NBYTES
 from psopt.parts.mapped import mapped
 
 _pack, _unpack = HEADER.pack_into, HEADER.unpack_from
@@ -42,7 +43,6 @@ LENT = 8
 """Added to the code of its dtype where the array does not follow the header, but lies where both ends see it."""
 MOST_WHOLE = 2**53
 _BROADCAST, _UPLOAD = int(Kind.BROADCAST), int(Kind.UPLOAD)
-LINE_NBYTES = 64
 _QUESTIONS = frozenset(What)
 
 

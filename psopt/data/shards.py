@@ -15,6 +15,7 @@ from psopt.data.standardise import Scale
 from psopt.data.synthetic import Synthetic, synthetic
 from psopt.data.table import CSR, Table
 from psopt.errors import ConfigError
+from psopt.lines import straight
 
 DRAWN = ("synthetic", "lag-increasing", "lag-uniform")
 """The sources that are drawn with the run's seed."""
@@ -260,7 +261,9 @@ def _filled(pattern: str, worker: int | None) -> str:
 
 
 def cast(table: Table, dtype: str, scaled: bool = False) -> Table:
-    """The table with features and labels in ``dtype``; refused if a number is, or by scaling became, too large."""
+    """The table with features and labels in ``dtype``, dense rows in memory that is read at full speed; refused if a
+    number is, or by scaling became, too large.
+    """
     x = table.features
     with np.errstate(over="ignore"):
         values = (x.data if isinstance(x, CSR) else x).astype(dtype, copy=False)
@@ -268,5 +271,6 @@ def cast(table: Table, dtype: str, scaled: bool = False) -> Table:
     if (dtype == "float32" or scaled) and not (np.isfinite(values).all() and np.isfinite(labels).all()):
         instead = "use dtype float64 or standardise it" if dtype == "float32" else "use another `standardise`"
         raise ConfigError(f"the data holds a number too large for {dtype}: {instead}")
-    features = CSR(values, x.indices, x.indptr, x.shape) if isinstance(x, CSR) else np.ascontiguousarray(values)
-    return Table(features, labels)
+    if isinstance(x, CSR):
+        return Table(CSR(values, x.indices, x.indptr, x.shape), labels)
+    return Table(straight(np.ascontiguousarray(values)), labels)

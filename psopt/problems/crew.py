@@ -17,11 +17,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from psopt.lines import LINE_NBYTES
+
 T = TypeVar("T")
 Evaluate = Callable[[int, int, np.ndarray | None], T]
 """What part number i is, found with scratch number j, and what it writes into the array."""
 
-_LINE_NBYTES = 64
 _OWN_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
 """A crash is told by whoever it happens to, where somebody has asked for that (`faulthandler`)."""
 
@@ -130,7 +131,7 @@ def room_nbytes(parts: int, threads: int, vector_nbytes: int) -> int:
 
 
 def _pitch(nbytes: int) -> int:
-    return (-(-nbytes // _LINE_NBYTES) + 1) * _LINE_NBYTES
+    return (-(-nbytes // LINE_NBYTES) + 1) * LINE_NBYTES
 
 
 def _add(out: np.ndarray | None, room: np.ndarray | None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from psopt.data.table import Table
 from psopt.errors import ConfigError
+from psopt.lines import LINE_NBYTES
 from psopt.problems import kernels
 from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew, total
@@ -332,7 +333,7 @@ class _Room:
         """What `tiled_pass` overwrites, made when it is first needed."""
         if not self._tiled:
             widths, dtype, rows = self._widths, self.panel.dtype, len(self.panel)
-            line = kernels.tiles.LINE_NBYTES // dtype.itemsize
+            line = LINE_NBYTES // dtype.itemsize
             length, widest = -(-rows // line) * line, max(widths[1:])
             up = np.empty(length * widths[1:].sum(), dtype)
             down, turned = np.empty((2, length * widest), dtype), np.empty(length * widest, dtype)

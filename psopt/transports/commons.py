@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from psopt.core.frames import LINE_NBYTES, Frame, frames_of, width_of
+from psopt.core.frames import Frame, frames_of, width_of
+from psopt.lines import LINE_NBYTES
 from psopt.transports.base import SERVER
 
 if TYPE_CHECKING:

@@ -5,17 +5,18 @@ for many rows in one loop.
 """
 
 # links.py cd66843bcde0
-# vectors.py b4beb53b1e45
-# pairs.py 6e9b8f7ace26
+# vectors.py 897d45b343c4
+# pairs.py 23224a523890
 
 import math
 
 import numpy as np
 from numba import njit
 
+from psopt.lines import VECTOR_NBYTES, zeros
 from psopt.problems.kernels.links import FAST, exp_negative
 from psopt.problems.kernels.pairs import ROWS, VECTORS, gradient, scores
-from psopt.problems.kernels.vectors import LINE_NBYTES, VECTOR_NBYTES, lanes_of
+from psopt.problems.kernels.vectors import lanes_of
 
 _PIECE_NBYTES = 3200  # of a row: six rows and two of weights fit the first-level cache
 _BLOCK_NBYTES = 150 * 1024  # of rows: these, the next ones and the weights fit the second-level cache
@@ -35,15 +36,8 @@ def room(features: int, classes: int, dtype: np.dtype) -> tuple[np.ndarray, ...]
     lanes = VECTOR_NBYTES // dtype.itemsize
     width = VECTORS * lanes
     packed, parts, tail = even * -(-features // width) * width, even * max(rows * lanes, width), rows * width
-    reals = _aligned(packed, dtype), _aligned(parts, dtype), _aligned(even * rows, dtype), _aligned(tail, dtype)
-    return *reals, _aligned(rows, dtype), np.zeros(rows, np.int64), np.zeros(rows)
-
-
-def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
-    """Zeros that start with a cache line, and so with a vector."""
-    found = np.zeros(size * dtype.itemsize + LINE_NBYTES, np.uint8)
-    start = -found.ctypes.data % LINE_NBYTES
-    return found[start : start + size * dtype.itemsize].view(dtype)
+    sizes = packed, parts, even * rows, tail, rows
+    return *(zeros(size, dtype) for size in sizes), np.zeros(rows, np.int64), np.zeros(rows)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
@@ -78,12 +72,11 @@ def _pack(W, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _add_lanes(S, Z):
-    """Z, shape (K, B), <- the sums of S's vectors; rows of S are as far apart as those of Z."""
+def _add_lanes(S, D, K, length, B):
+    """D[k length + b] <- the sum of S's vector k length + b, for k < K and b < B."""
     lanes = lanes_of(S)
-    length = Z.strides[0] // Z.itemsize
-    for k in range(Z.shape[0]):
-        z, s = Z[k], S[k * length * lanes : (k + 1) * length * lanes]
+    for k in range(K):
+        z, s = D[k * length : k * length + B], S[k * length * lanes : (k + 1) * length * lanes]
         if lanes == 4:
             for b in range(z.size):
                 z[b] = (s[4 * b] + s[4 * b + 1]) + (s[4 * b + 2] + s[4 * b + 3])
@@ -94,27 +87,28 @@ def _add_lanes(S, Z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _settle(Z, bias, labels, weight, top, best, mass):
-    """`softmax.settle_softmax` for scores of shape (K, B), a class a row.
+def _settle(D, K, length, B, bias, labels, weight, top, best, mass):
+    """`softmax.settle_softmax` for the scores D[k length + b] of class k < K and row b < B.
+
+    What D holds behind the last row of a class is overwritten with numbers of no meaning.
 
     Parameters
     ----------
     top, best, mass : ndarray, shape (B,) or longer
         Overwritten.
     """
-    K, B = Z.shape
     top, best, mass = top[:B], best[:B], mass[:B]
     poison = 0.0  # 0 * finite is 0; 0 * NaN and 0 * inf are NaN
-    z, b = Z[0], bias[0]
-    for i in range(B):
+    z, b = D[:B], bias[0]
+    for i in range(z.size):
         score = z[i] + b
         z[i] = score
         poison += np.float64(score) * 0.0
         top[i] = score
         best[i] = 0
     for k in range(1, K):
-        z, b = Z[k], bias[k]
-        for i in range(B):
+        z, b = D[k * length : k * length + B], bias[k]
+        for i in range(z.size):
             score = z[i] + b
             z[i] = score
             poison += np.float64(score) * 0.0
@@ -122,29 +116,34 @@ def _settle(Z, bias, labels, weight, top, best, mass):
             best[i] = k if above else best[i]
             top[i] = score if above else top[i]
     loss, right = 0.0, 0
-    for i in range(B):
-        loss += np.float64(top[i]) - np.float64(Z[labels[i], i])
+    for i in range(labels.size):
+        loss += np.float64(top[i]) - np.float64(D[labels[i] * length + i])
         right += best[i] == labels[i]
+    for k in range(K):
+        z = D[k * length : k * length + B]
+        for i in range(z.size):
+            z[i] = z[i] - top[i]
+    every = D[: K * length]
+    for i in range(every.size):  # in one loop, which is long enough to have several exponentials at work
+        every[i] = exp_negative(np.float64(every[i]))
     mass[:] = 0
     for k in range(K):
-        z = Z[k]
-        for i in range(B):
-            e = exp_negative(np.float64(z[i]) - np.float64(top[i]))
-            z[i] = e
-            mass[i] += e
+        z = D[k * length : k * length + B]
+        for i in range(z.size):
+            mass[i] += z[i]
     for first in range(0, B, _LOGS):
         product = 1.0
         for m in mass[first : first + _LOGS]:
             product *= m
         loss += math.log(product)
-    for i in range(B):
+    for i in range(mass.size):
         mass[i] = weight / mass[i]
     for k in range(K):
-        z = Z[k]
-        for i in range(B):
+        z = D[k * length : k * length + B]
+        for i in range(z.size):
             z[i] = z[i] * mass[i]
-    for i in range(B):
-        Z[labels[i], i] -= Z.dtype.type(weight)
+    for i in range(labels.size):
+        D[labels[i] * length + i] -= D.dtype.type(weight)
     return loss + poison, right
 
 
@@ -205,9 +204,8 @@ def class_blocks(K, theta, bias, X, labels, weight, block, room, out, fresh):
             at += share
         if rest:
             scores(tail, width, B, P[used:], VECTORS, pairs, S, block, whole == 0, later, 0, 0)
-        Z = D[: K * block].reshape((K, block))[:, :B]
-        _add_lanes(S, Z)
-        part, hits = _settle(Z, bias, labels[start : start + B], weight, top, best, mass)
+        _add_lanes(S, D, K, block, B)
+        part, hits = _settle(D, K, block, B, bias, labels[start : start + B], weight, top, best, mass)
         loss += part
         right += hits
         if out.size:
@@ -221,7 +219,7 @@ def class_blocks(K, theta, bias, X, labels, weight, block, room, out, fresh):
                         g[j] = s[j] if over else g[j] + s[j]
             for k in range(K if out.size > K * d else 0):
                 total = out.dtype.type(0)
-                for r in Z[k]:
+                for r in D[k * block : k * block + B]:
                     total += r
                 out[K * d + k] = total if over else out[K * d + k] + total
     return loss, right

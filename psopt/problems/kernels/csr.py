@@ -13,7 +13,7 @@ depends on the pattern of the matrix alone.
 Numba makes float64 of int64 mixed with uint64: every number that meets an index below is unsigned.
 """
 
-# fetching.py c82e3795d156
+# fetching.py cf06c7c622e4
 # links.py cd66843bcde0
 
 import numpy as np

@@ -5,15 +5,16 @@ anew for each of several rows that are read together; a kernel knows what it wil
 """
 
 # links.py cd66843bcde0
-# vectors.py b4beb53b1e45
+# vectors.py 897d45b343c4
 
 from typing import Any
 
 from numba import njit, types
 from numba.extending import intrinsic
 
+from psopt.lines import LINE_NBYTES
 from psopt.problems.kernels.links import FAST
-from psopt.problems.kernels.vectors import LINE_NBYTES, SECOND_LEVEL, ask
+from psopt.problems.kernels.vectors import SECOND_LEVEL, ask
 
 
 @intrinsic

@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py 04133ea4e984
-# streams.py 42367951e2d4
+# csr.py 3aace6fd3e13
+# streams.py 8e8db12bbcea
 # links.py cd66843bcde0
-# rows.py 584d0bec6556
+# rows.py 4057cdf88c22
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

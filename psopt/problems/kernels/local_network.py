@@ -10,8 +10,8 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 """
 
 # links.py cd66843bcde0
-# network.py 80c0459b16eb
-# rows.py 584d0bec6556
+# network.py d29731497d71
+# rows.py 4057cdf88c22
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

@@ -5,7 +5,7 @@ The same steps as `psopt.problems.perceptron` takes by tiles for many rows of wi
 
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
-# products.py a9a71264916f
+# products.py 11127dfdf22e
 # softmax.py a6f60dbd66bb
 
 from numba import njit

@@ -7,7 +7,7 @@ at hand behind it.
 """
 
 # links.py cd66843bcde0
-# vectors.py b4beb53b1e45
+# vectors.py 897d45b343c4
 
 from typing import Any
 

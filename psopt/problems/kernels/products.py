@@ -9,7 +9,7 @@ What is to be worked on next can be fetched from memory meanwhile, a share besid
 second-level cache from answering.
 """
 
-# fetching.py c82e3795d156
+# fetching.py cf06c7c622e4
 # links.py cd66843bcde0
 
 from numba import njit

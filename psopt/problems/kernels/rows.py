@@ -5,8 +5,8 @@ every sum depends on the shapes and on ``rows`` alone.
 """
 
 # links.py cd66843bcde0
-# streams.py 42367951e2d4
-# csr.py 04133ea4e984
+# streams.py 8e8db12bbcea
+# csr.py 3aace6fd3e13
 
 import numpy as np
 from numba import njit

@@ -10,7 +10,7 @@ may have the first half of the next rows asked for in between: asking for more w
 """
 
 # links.py cd66843bcde0
-# vectors.py b4beb53b1e45
+# vectors.py 897d45b343c4
 
 from collections.abc import Callable
 from typing import Any

@@ -7,7 +7,7 @@ then unit 1, ... So the rows of weights are the rows of every tile, and what com
 # links.py cd66843bcde0
 # layers.py 70459b2614aa
 # softmax.py a6f60dbd66bb
-# tiles.py 15ca8bdcb51a
+# tiles.py 729f16a8d33e
 
 import numpy as np
 from numba import njit

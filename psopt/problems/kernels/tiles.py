@@ -8,7 +8,7 @@ the width of the machine's vectors.
 """
 
 # links.py cd66843bcde0
-# vectors.py b4beb53b1e45
+# vectors.py 897d45b343c4
 
 from typing import Any
 
@@ -16,8 +16,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from psopt.lines import LINE_NBYTES
 from psopt.problems.kernels.links import FAST
-from psopt.problems.kernels.vectors import LINE_NBYTES, PLACE, Vectors, called
+from psopt.problems.kernels.vectors import PLACE, Vectors, called
 
 ROWS = 6  # 6 x 2 sums, two vectors of a line and a factor take 15 of the 16 registers that AVX2 has
 

@@ -12,10 +12,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 
+from psopt.lines import LINE_NBYTES, VECTOR_NBYTES
 from psopt.problems.kernels.links import FAST
 
-VECTOR_NBYTES = 32  # of AVX2, which has 16 registers; a machine with shorter ones takes two for each
-LINE_NBYTES = 64  # of the cache; where lines are longer, some are fetched twice
 PLACE = ir.IntType(64)
 _TURNS = 4  # of a loop, written out one after the other
 _NUMBER = ir.IntType(32)
@@ -132,14 +131,16 @@ class Vectors:
         return go
 
     def fetching(self, ahead: Any, step: Any, lines: Any) -> Callable[[], None]:
-        """From ``ahead`` on, asks for ``lines`` lines of memory and goes on by ``step`` numbers, each time."""
+        """From ``ahead`` on, asks for ``lines`` lines of memory, one at least, and goes on by ``step`` numbers."""
         builder = self.builder
         at = cgutils.alloca_once_value(builder, ahead)
 
         def fetch() -> None:
             start = builder.load(at)
-            with cgutils.for_range(builder, lines) as line:
-                ask(builder, self.at(start, builder.mul(line.index, PLACE(self.line))), FIRST_LEVEL)
+            ask(builder, start, SECOND_LEVEL)
+            with cgutils.for_range(builder, builder.sub(lines, PLACE(1))) as line:  # mostly none: a loop costs a tenth
+                after = self.at(start, self.line, builder.mul(line.index, PLACE(self.line)))
+                ask(builder, after, SECOND_LEVEL)
             builder.store(self.at(start, step), at)
 
         return fetch

@@ -35,7 +35,7 @@ help:
 	@echo 'make test-failures failure policies in every case, and 30 runs that each lose a worker at some moment (Open MPI)'
 	@echo 'make test-predict  psopt predict against the clock, on emulated networks (root, gcc, iproute2)'
 	@echo 'make test-broadcasts  every kind of broadcast on emulated networks (root, gcc, iproute2; ARGS="100 5")'
-	@echo 'make bench-check   kernels and start-up beside the record: fails where a ratio to a baseline has fallen'
+	@echo 'make bench-check   kernels and start-up beside the record: fails where psopt has become slower'
 	@echo 'make bench-record  measure the same and add it to the record'
 	@echo 'make bench-network psopt and torch.distributed over emulated slow networks (root, gcc, iproute2; ARGS="--data DIR")'
 	@echo 'make lint          ruff: faults and format'

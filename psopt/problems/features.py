@@ -162,7 +162,7 @@ class DenseFeatures(_Swept):
 
 
 class SparseFeatures(_Swept):
-    """X by rows; ``data`` is empty where every stored value is 1."""
+    """X by rows; ``data`` is empty where every stored value is 1, and passes over all rows then go by column."""
 
     def __init__(self, shard: Table, dtype: np.dtype) -> None:
         super().__init__()
@@ -170,20 +170,25 @@ class SparseFeatures(_Swept):
         self.shape = matrix.shape
         ones = bool(np.all(matrix.data == 1))
         self.data = np.empty(0, dtype) if ones else np.ascontiguousarray(matrix.data, dtype)
-        self.indices, self.indptr = kernels.csr.unsigned(matrix.indices, matrix.indptr)
-        self.labels = np.array(shard.labels, dtype=np.float64)
         stored, d = len(matrix.indices), self.shape[1]
+        self.indices, self.indptr = kernels.csr.unsigned(matrix.indices, matrix.indptr, d)
+        self.labels = np.array(shard.labels, dtype=np.float64)
         parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize, cuts.VECTORS)
         self.rows = cuts.by_weight(matrix.indptr, parts)
         self._labels = [self.labels[rows] for rows in self.rows]
         self._pointers = [self.indptr[rows.start : rows.stop + 1] for rows in self.rows]
-        self._orders = [kernels.csr.visits(pointers) for pointers in self._pointers]
-        self._zs = [kernels.csr.scratch()]
-        self._own = kernels.csr.scratch()
+        columns = [kernels.columns.by_column(self.indices, pointers, d) for pointers in self._pointers if ones]
+        self._columns = columns if all(starts.size for starts, _ in columns) else []
+        self._orders = [] if self._columns else [kernels.csr.visits(pointers) for pointers in self._pointers]
+        self._zs = [kernels.columns.scratch() if self._columns else kernels.csr.scratch()]
+        self._own, self._margins = kernels.csr.scratch(), kernels.csr.scratch()
 
     def _part(
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
     ) -> float:
+        if self._columns:
+            into = theta[:0] if out is None else out
+            return kernels.columns.columns_gradient(link, *self._columns[number], labels, theta, into, z)
         operands = (self.data, self.indices, self._pointers[number], self._orders[number], labels, theta)
         if out is None:
             return kernels.csr.csr_value(link, *operands, z)
@@ -192,12 +197,12 @@ class SparseFeatures(_Swept):
     def batch(self, link: int, theta: np.ndarray, out: np.ndarray, rows: np.ndarray) -> float:
         check_rows(rows, len(self.labels))
         operands = (self.data, self.indices, self.indptr, self.labels, rows, theta)
-        return kernels.rows.csr_rows_gradient(link, *operands, out, self._own, self._zs[0])
+        return kernels.rows.csr_rows_gradient(link, *operands, out, self._own, self._margins)
 
     def local_steps(self, link: int, rule: "Rule", theta: np.ndarray, walk: "Walk", weight: float, l2: float) -> None:
         operands = (link, self.data, self.indices, self.indptr, self.labels)
         steps = (*rule, theta, *walk, weight, l2)
-        kernels.local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._zs[0])
+        kernels.local.csr_local_steps(*operands, *steps, np.empty_like(theta), self._own, self._margins)
 
     def network_steps(self, *operands: object) -> None:
         kernels.local_network.csr_network_steps(self.data, self.indices, self.indptr, *operands)

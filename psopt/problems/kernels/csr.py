@@ -23,7 +23,7 @@ from psopt.problems.kernels.fetching import fetch
 from psopt.problems.kernels.links import settle
 
 _ROWS = 256  # a block: its margins stay in the first-level cache
-_STEP = {"contract"}  # more freedom makes these loops slower
+STEP = {"contract"}  # more freedom makes these loops slower
 
 
 def scratch() -> np.ndarray:
@@ -31,10 +31,13 @@ def scratch() -> np.ndarray:
     return np.empty(_ROWS)
 
 
-def unsigned(indices: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Views or copies of a CSR's indices and row pointers as the kernels want them: uint32; uint64 from 4 G values."""
+def unsigned(indices: np.ndarray, indptr: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """A CSR's indices of d columns and its row pointers as the kernels want them: indices uint16 for fewer than 65536
+    columns, otherwise a view as uint32; pointers uint32, uint64 from 4 G values.
+    """
     width = np.uint32 if indptr[-1] < 2**32 else np.uint64
-    return np.ascontiguousarray(indices, dtype=np.int32).view(np.uint32), indptr.astype(width)
+    narrow = indices.astype(np.uint16) if d < 2**16 else np.ascontiguousarray(indices, dtype=np.int32).view(np.uint32)
+    return narrow, indptr.astype(width)
 
 
 def visits(indptr: np.ndarray) -> np.ndarray:
@@ -47,7 +50,7 @@ def visits(indptr: np.ndarray) -> np.ndarray:
     return np.lexsort((lengths, np.arange(len(lengths)) // _ROWS)).astype(np.uint32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def block_margins(data, indices, indptr, order, theta, first, stop, z):
     """z[i - first] <- x_i.theta for the rows first <= i < stop, visited in that order, or as ``order`` says."""
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
@@ -80,7 +83,7 @@ def block_margins(data, indices, indptr, order, theta, first, stop, z):
         z[i - first] = (s0 + s1) + (s2 + s3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def block_scatter(data, indices, indptr, order, first, stop, z, out):
     """out += sum of z[i - first] x_i over the rows first <= i < stop, visited in that order, or as ``order`` says."""
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
@@ -110,7 +113,7 @@ def block_scatter(data, indices, indptr, order, first, stop, z, out):
                 p += one
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def _fetch_block(data, indices, indptr, order, first, stop):
     """Rows visited out of order are no stream that the hardware would notice."""
     if order.size:
@@ -119,7 +122,7 @@ def _fetch_block(data, indices, indptr, order, first, stop):
         fetch(data, start, end)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def csr_value(link, data, indices, indptr, order, labels, theta, z):
     """sum_i loss(x_i.theta, y_i), float64.
 
@@ -145,7 +148,7 @@ def csr_value(link, data, indices, indptr, order, labels, theta, z):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_STEP)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def csr_gradient(link, data, indices, indptr, order, labels, theta, out, z):
     """The value as `csr_value` gives it, and out <- sum_i loss'(x_i.theta, y_i) x_i, shape (d,)."""
     n, rows = np.uint64(labels.size), np.uint64(z.size)

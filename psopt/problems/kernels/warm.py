@@ -145,6 +145,9 @@ def _warm_linear(dtype: str, real: str, sparse: bool) -> None:
         operands = (*_csr(dtype), np.empty(0, np.uint32), labels, theta)
         kernels.csr.csr_gradient(kernels.links.SQUARES, *operands, out, kernels.csr.scratch())
         kernels.csr.csr_value(kernels.links.SQUARES, *operands, kernels.csr.scratch())
+        starts, named = np.zeros(2, operands[2].dtype), np.empty(0, np.uint16)
+        columns = (starts, named, labels, theta, out, kernels.columns.scratch())
+        kernels.columns.columns_gradient(kernels.links.SQUARES, *columns)
     else:
         X = np.ones((1, 1), dtype)
         kernels.dense.dense_gradient(kernels.links.SQUARES, X, labels, theta, out, kernels.dense.scratch(X))
@@ -239,4 +242,4 @@ def _descent(dtype: str) -> "Rule":
 
 def _csr(dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One row with one value, as the kernels want it."""
-    return np.ones(1, dtype), *kernels.csr.unsigned(np.zeros(1, np.int32), np.array([0, 1]))
+    return np.ones(1, dtype), *kernels.csr.unsigned(np.zeros(1, np.int32), np.array([0, 1]), 1)

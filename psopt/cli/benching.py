@@ -114,14 +114,15 @@ HISTORY = click.argument("history", type=click.Path(path_type=Path, dir_okay=Fal
     type=Finite(min=0.0, max=1.0, max_open=True),
     default=0.25,
     show_default=True,
-    help="By how much a ratio may fall, as a share of it.",
+    help="By how much ratios may fall, as a share of them.",
 )
 def bench_check(history: Path, seconds: float, tolerance: float) -> int:
-    """Measure what is quick, and exit 1 where a ratio has fallen since it was recorded in HISTORY.
+    """Measure what is quick, and exit 1 where a row is slower than it was when HISTORY was recorded.
 
     Ratios to the baselines are compared, not times, because machines differ; with the last record of this kind of CPU
-    where there is one, else with the last. What has fallen is measured once more before it is told. Measured are the
-    rows of `kernels`, and of `startup` with a warm cache on four ranks: some minutes.
+    where there is one, else with the last. A row is slower where all of its ratios are lower, because baselines have
+    fast and slow days, too; it is measured once more before that is told. Measured are the rows of `kernels`, and of
+    `startup` with a warm cache on four ranks: some minutes.
     """
     from psopt.bench import machine
 
@@ -135,7 +136,7 @@ def bench_check(history: Path, seconds: float, tolerance: float) -> int:
 @HISTORY
 @SECONDS
 def bench_record(history: Path, seconds: float) -> int:
-    """Measure what is quick, and add the ratios, a line, to the file HISTORY."""
+    """Measure what is quick, three times over, and add the lowest ratios, a line, to the file HISTORY."""
     from psopt.bench import machine
 
     machine.clear_the_way()

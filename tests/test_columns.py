@@ -26,7 +26,7 @@ def test_value_and_gradient_of_ones(link, dtype, n):
     """Within a block, at its end and over several, as NumPy has it; without a gradient the same value."""
     dense, matrix, rng = ones_case(n, 37, 0.3)
     y, theta = np.where(rng.random(n) < 0.5, -1.0, 1.0), rng.standard_normal(37).astype(dtype) / 4
-    indices, indptr = csr.unsigned(matrix.indices, matrix.indptr, 37)
+    indices, indptr = csr.unsigned(matrix.indices, matrix.indptr)
     starts, rows = columns.by_column(indices, indptr, 37)
     assert (starts.size, rows.size) == (37 * -(-n // columns._BLOCK) + 1, len(matrix.indices))
     out = np.full(37, np.nan, dtype)
@@ -44,7 +44,7 @@ def test_value_and_gradient_of_ones(link, dtype, n):
 
 def test_a_part_of_a_shard_counts_its_own_rows():
     dense, matrix, _ = ones_case(100, 9, 0.9)
-    indices, indptr = csr.unsigned(matrix.indices, matrix.indptr, 9)
+    indices, indptr = csr.unsigned(matrix.indices, matrix.indptr)
     starts, rows = columns.by_column(indices, indptr[60:], 9)
     assert rows.max() == 39
     for j in range(9):
@@ -53,7 +53,7 @@ def test_a_part_of_a_shard_counts_its_own_rows():
 
 def test_short_columns_are_left_to_rows():
     _, matrix, _ = ones_case(50, 400, 0.05)
-    starts, rows = columns.by_column(*csr.unsigned(matrix.indices, matrix.indptr, 400), 400)
+    starts, rows = columns.by_column(*csr.unsigned(matrix.indices, matrix.indptr), 400)
     assert starts.size == rows.size == 0
     nothing = columns.by_column(np.empty(0, np.uint16), np.zeros(1, np.uint32), 3)
     assert all(part.size == 0 for part in nothing)
@@ -62,18 +62,12 @@ def test_short_columns_are_left_to_rows():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_comes_out_again(bad):
     _, matrix, rng = ones_case(64, 9, 0.9)
-    starts, rows = columns.by_column(*csr.unsigned(matrix.indices, matrix.indptr, 9), 9)
+    starts, rows = columns.by_column(*csr.unsigned(matrix.indices, matrix.indptr), 9)
     theta, out = rng.standard_normal(9), np.empty(9)
     theta[3] = bad
     value = columns.columns_gradient(links.SQUARES, starts, rows, np.ones(64), theta, out, columns.scratch())
     assert not np.isfinite(value)
     assert not np.isfinite(out[0])
-
-
-def test_many_columns_have_wider_indices():
-    indices, indptr = np.array([0, 70000], np.int32), np.array([0, 2])
-    assert csr.unsigned(indices, indptr, 70001)[0].dtype == np.uint32
-    assert csr.unsigned(indices[:1], indptr - 1, 2**16 - 1)[0].dtype == np.uint16
 
 
 @pytest.mark.parametrize("ones", [True, False])

@@ -56,7 +56,7 @@ def run_csr(link, matrix, y, theta, ones=False, compiled=True):
     data = np.empty(0, matrix.data.dtype) if ones else matrix.data
     found = []
     for order in (csr.visits(matrix.indptr), np.empty(0, np.uint32), by_length(matrix.indptr)):
-        operands = (data, *csr.unsigned(matrix.indices, matrix.indptr, matrix.shape[1]), order, y, theta)
+        operands = (data, *csr.unsigned(matrix.indices, matrix.indptr), order, y, theta)
         out = np.full(matrix.shape[1], np.nan, theta.dtype)
         total = gradient(link, *operands, out, csr.scratch())
         assert value(link, *operands, csr.scratch()) == pytest.approx(total, rel=1e-6, abs=1e-12)
@@ -177,7 +177,7 @@ def test_nan_and_infinity_come_out_again(link, bad):
         broken = weights.copy()
         broken[j] = bad
         out = np.empty(9)
-        pattern = csr.unsigned(matrix.indices, matrix.indptr, 9)
+        pattern = csr.unsigned(matrix.indices, matrix.indptr)
         operands = (matrix.data, *pattern, np.empty(0, np.uint32), labels, broken)
         assert not np.isfinite(csr.csr_gradient(link, *operands, out, csr.scratch()))
 

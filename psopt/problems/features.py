@@ -171,7 +171,7 @@ class SparseFeatures(_Swept):
         ones = bool(np.all(matrix.data == 1))
         self.data = np.empty(0, dtype) if ones else np.ascontiguousarray(matrix.data, dtype)
         stored, d = len(matrix.indices), self.shape[1]
-        self.indices, self.indptr = kernels.csr.unsigned(matrix.indices, matrix.indptr, d)
+        self.indices, self.indptr = kernels.csr.unsigned(matrix.indices, matrix.indptr)
         self.labels = np.array(shard.labels, dtype=np.float64)
         parts = cuts.parts_of(cuts.STORED_NBYTES * stored, d * dtype.itemsize, cuts.VECTORS)
         self.rows = cuts.by_weight(matrix.indptr, parts)

@@ -31,13 +31,10 @@ def scratch() -> np.ndarray:
     return np.empty(_ROWS)
 
 
-def unsigned(indices: np.ndarray, indptr: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """A CSR's indices of d columns and its row pointers as the kernels want them: indices uint16 for fewer than 65536
-    columns, otherwise a view as uint32; pointers uint32, uint64 from 4 G values.
-    """
+def unsigned(indices: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Views or copies of a CSR's indices and row pointers as the kernels want them: uint32; uint64 from 4 G values."""
     width = np.uint32 if indptr[-1] < 2**32 else np.uint64
-    narrow = indices.astype(np.uint16) if d < 2**16 else np.ascontiguousarray(indices, dtype=np.int32).view(np.uint32)
-    return narrow, indptr.astype(width)
+    return np.ascontiguousarray(indices, dtype=np.int32).view(np.uint32), indptr.astype(width)
 
 
 def visits(indptr: np.ndarray) -> np.ndarray:

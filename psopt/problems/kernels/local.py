@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py ab7e9bf414d6
+# csr.py fefe5b6f0730
 # streams.py 8e8db12bbcea
 # links.py cd66843bcde0
-# rows.py 713e834baf34
+# rows.py 0ffcd69cf875
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 
@@ -130,7 +130,7 @@ def csr_local_steps(
 
     Descent keeps theta as factor * v, with v in theta's place, so that a step costs what its rows hold and not d.
     """
-    one, in_order = np.uint64(1), np.empty(0, np.uint32)
+    one = np.uint64(1)
     factor = 1.0
     for s in range(step_sizes.size):
         batch = rows[ends[s] : ends[s + 1]]
@@ -138,7 +138,7 @@ def csr_local_steps(
             count[0] += 1
             for b in range(batch.size):
                 i = np.uint64(batch[b])
-                block_margins(data, indices, indptr, in_order, theta, i, i + one, z[b:])
+                block_margins(data, indices, indptr, indices[:0], theta, i, i + one, z[b:])
             before = factor
             factor *= 1.0 - step_sizes[s] * l2
             if not _SMALL <= abs(factor) <= _LARGE:
@@ -150,7 +150,7 @@ def csr_local_steps(
                 z[b] = by * slope(link, before * z[b], labels[i])
             for b in range(batch.size):
                 i = np.uint64(batch[b])
-                block_scatter(data, indices, indptr, in_order, i, i + one, z[b:], theta)
+                block_scatter(data, indices, indptr, indices[:0], i, i + one, z[b:], theta)
         else:
             scale(theta, factor)
             factor = 1.0

@@ -6,7 +6,7 @@ every sum depends on the shapes and on ``rows`` alone.
 
 # links.py cd66843bcde0
 # streams.py 8e8db12bbcea
-# csr.py ab7e9bf414d6
+# csr.py fefe5b6f0730
 
 import numpy as np
 from numba import njit
@@ -88,7 +88,7 @@ def dense_rows_gradient(link, X, labels, rows, theta, out, panel, own, z):
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def csr_rows_gradient(link, data, indices, indptr, labels, rows, theta, out, own, z):
     """The same for the CSR matrix and the labels that `csr_gradient` takes; ``own`` is scratch like z."""
-    block, in_order = z.size, np.empty(0, np.uint32)
+    block = z.size
     total = 0.0
     out[:] = 0
     for start in range(0, rows.size, block):
@@ -96,9 +96,9 @@ def csr_rows_gradient(link, data, indices, indptr, labels, rows, theta, out, own
         for b in range(count):
             i = np.uint64(rows[start + b])
             own[b] = labels[i]
-            block_margins(data, indices, indptr, in_order, theta, i, i + np.uint64(1), z[b:])
+            block_margins(data, indices, indptr, indices[:0], theta, i, i + np.uint64(1), z[b:])
         total += settle(link, z, own, 0, count)
         for b in range(count):
             i = np.uint64(rows[start + b])
-            block_scatter(data, indices, indptr, in_order, i, i + np.uint64(1), z[b:], out)
+            block_scatter(data, indices, indptr, indices[:0], i, i + np.uint64(1), z[b:], out)
     return total

@@ -242,4 +242,4 @@ def _descent(dtype: str) -> "Rule":
 
 def _csr(dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One row with one value, as the kernels want it."""
-    return np.ones(1, dtype), *kernels.csr.unsigned(np.zeros(1, np.int32), np.array([0, 1]), 1)
+    return np.ones(1, dtype), *kernels.csr.unsigned(np.zeros(1, np.int32), np.array([0, 1]))

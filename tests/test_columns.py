@@ -55,7 +55,7 @@ def test_short_columns_are_left_to_rows():
     _, matrix, _ = ones_case(50, 400, 0.05)
     starts, rows = columns.by_column(*csr.unsigned(matrix.indices, matrix.indptr), 400)
     assert starts.size == rows.size == 0
-    nothing = columns.by_column(np.empty(0, np.uint16), np.zeros(1, np.uint32), 3)
+    nothing = columns.by_column(np.empty(0, np.uint32), np.zeros(1, np.uint32), 3)
     assert all(part.size == 0 for part in nothing)
 
 
@@ -77,8 +77,10 @@ def test_batches_of_a_shard_agree_with_passes_over_it(ones):
     data = matrix.data if ones else rng.standard_normal(matrix.data.size)
     table = Table(CSR(data, matrix.indices, matrix.indptr, matrix.shape), np.where(rng.random(300) < 0.5, -1.0, 1.0))
     problem = build("logistic", table, Share(0, 1, 300), "float64", {})
+    assert bool(problem._features._columns) == ones
     theta, whole, rows = rng.standard_normal(12), np.empty(12), np.empty(12)
     value = problem.value_and_gradient(theta, whole)
     assert problem.batch_value_and_gradient(theta, np.arange(300), rows) == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(rows, whole, rtol=0, atol=1e-10)
+    theta.setflags(write=False)
     assert problem.value(theta) == value

@@ -31,6 +31,7 @@ from psopt.data.lag import lag_linear, lag_logistic
 from psopt.data.named import BUNDLED, arrays, bundled
 from psopt.data.partition import bounds, split
 from psopt.errors import ConfigError
+from psopt.lines import straight
 from psopt.problems import build
 from psopt.problems.base import Share
 
@@ -751,16 +752,22 @@ def test_the_room_names_no_machine():
 
 
 @pytest.mark.parametrize(("width", "dtype"), [(4, "float64"), (8, "float32"), (5, "float64"), (784, "float64")])
-def test_rows_lie_where_no_vector_crosses_a_line(width, dtype):
-    """Wherever the data lay, and where rows allow it; the numbers are the same, and workers of one table share one."""
-    room = np.arange(9 * width + 8, dtype=dtype)
-    start = next(i for i in range(8) if room[i:].ctypes.data % 32 == 16) if dtype == "float64" else 3
+def test_scaled_rows_lie_where_no_vector_crosses_a_line(width, dtype):
+    """Where rows allow it, and rows that lie so stay; those that nothing is done to stay as well: they may be shared."""
+    room = np.arange(9 * width + 8, dtype="float64")
+    start = next(i for i in range(8) if room[i:].ctypes.data % 32 == 16)
     features = room[start : start + 9 * width].reshape(9, width)
     table = Table(features, np.ones(9))
-    shards = open_shards(DataSpec(source="memory"), 3, 1, dtype=dtype, table=table)
+    halved = DataSpec(source="memory", standardise=Standardise("fixed", divide=2.0))
+    shards = open_shards(halved, 3, 1, dtype=dtype, table=table)
     for m in range(3):
         rows = shards.shard(m).features
-        np.testing.assert_array_equal(rows, features[3 * m : 3 * m + 3])
+        np.testing.assert_array_equal(rows, features[3 * m : 3 * m + 3] / 2)
         assert width == 5 or rows.ctypes.data % 32 == 0
-    everyone = open_shards(DataSpec(source="memory", partition=Partition("replicated")), 3, 1, dtype=dtype, table=table)
-    assert np.shares_memory(everyone.shard(0).features, everyone.shard(2).features)
+        assert straight(rows) is rows
+    plain = open_shards(DataSpec(source="memory"), 3, 1, table=table)
+    assert all(np.shares_memory(plain.shard(m).features, features) for m in range(3))
+    everyone = DataSpec(source="memory", partition=Partition("replicated"), test=HeldOut(fraction=0.2))
+    shards = open_shards(everyone, 3, 1, table=table)
+    found = [(shards.shard(m), shards.held_out(m)) for m in range(3)]
+    assert np.shares_memory(found[0][0].features, found[2][0].features)

@@ -261,8 +261,10 @@ def _filled(pattern: str, worker: int | None) -> str:
 
 
 def cast(table: Table, dtype: str, scaled: bool = False) -> Table:
-    """The table with features and labels in ``dtype``, dense rows in memory that is read at full speed; refused if a
-    number is, or by scaling became, too large.
+    """The table with features and labels in ``dtype``; refused if a number is, or by scaling became, too large.
+
+    Dense rows that became new ones by scaling or here are put where they are read at full speed; others stay where they
+    are, for workers may share them.
     """
     x = table.features
     with np.errstate(over="ignore"):
@@ -273,4 +275,5 @@ def cast(table: Table, dtype: str, scaled: bool = False) -> Table:
         raise ConfigError(f"the data holds a number too large for {dtype}: {instead}")
     if isinstance(x, CSR):
         return Table(CSR(values, x.indices, x.indptr, x.shape), labels)
-    return Table(straight(np.ascontiguousarray(values)), labels)
+    rows = np.ascontiguousarray(values)
+    return Table(straight(rows) if scaled or values is not x else rows, labels)

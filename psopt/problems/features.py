@@ -12,6 +12,7 @@
 ``block(start, stop, room)``             the rows start <= i < stop, dense, in room's dtype; a view of X where X is so
 ``curvature(v, out)``                    out = X^T X v
 ``in_place(dtype)``                      whether ``block`` gives views of X in ``dtype``, of any number of rows
+``stored(dtype)``                        as CSR in ``dtype``, where that is worth it, or None
 ``column_sums()``                        X^T 1, shape (d,), float64
 ``margins(theta)``                       X theta, shape (n,), float64
 ``gram(weights)``                        X^T diag(weights) X, shape (d, d), float64
@@ -25,6 +26,7 @@ from psopt.data.table import CSR, Table
 from psopt.errors import ProtocolError
 from psopt.problems import cuts, kernels
 from psopt.problems.crew import Crew, total
+from psopt.problems.stored import Stored, few, find
 
 if TYPE_CHECKING:
     from psopt.problems.kernels.steps import Rule, Walk
@@ -99,6 +101,8 @@ class DenseFeatures(_Swept):
         self._plain = np.array(shard.labels, dtype=np.float64)
         self._zs = [kernels.dense.scratch(self.X)]
         self._tile = None
+        self._stored: Stored | None = None
+        self._sought = False
 
     def _part(
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
@@ -131,6 +135,13 @@ class DenseFeatures(_Swept):
     def in_place(self, dtype: np.dtype) -> bool:
         return self.X.dtype == dtype
 
+    def stored(self, dtype: np.dtype) -> Stored | None:
+        if self.X.dtype != dtype:
+            return None
+        if not self._sought:
+            self._stored, self._sought = find(self.X), True
+        return self._stored
+
     def column_sums(self) -> np.ndarray:
         return self.X.sum(axis=0, dtype=np.float64)
 
@@ -162,7 +173,9 @@ class DenseFeatures(_Swept):
 
 
 class SparseFeatures(_Swept):
-    """X by rows; ``data`` is empty where every stored value is 1, and passes over all rows then go by column."""
+    """X by rows; ``data`` is empty where every stored value is 1. Passes over all rows then go by column, where columns
+    are long.
+    """
 
     def __init__(self, shard: Table, dtype: np.dtype) -> None:
         super().__init__()
@@ -187,7 +200,7 @@ class SparseFeatures(_Swept):
         self, link: int, number: int, labels: np.ndarray, theta: np.ndarray, out: np.ndarray | None, z: np.ndarray
     ) -> float:
         if self._columns:
-            into = theta[:0] if out is None else out
+            into = np.empty(0, theta.dtype) if out is None else out  # not theta's own memory, which may be read-only
             return kernels.columns.columns_gradient(link, *self._columns[number], labels, theta, into, z)
         operands = (self.data, self.indices, self._pointers[number], self._orders[number], labels, theta)
         if out is None:
@@ -217,6 +230,11 @@ class SparseFeatures(_Swept):
 
     def in_place(self, dtype: np.dtype) -> bool:
         return False
+
+    def stored(self, dtype: np.dtype) -> Stored | None:
+        if self.data.dtype != dtype or not few(len(self.indices), self.shape):
+            return None
+        return Stored(self.data if self.data.size else np.ones(1, dtype), self.indices, self.indptr)
 
     def column_sums(self) -> np.ndarray:
         weights = self.data.astype(np.float64) if self.data.size else None

@@ -26,6 +26,7 @@ from psopt.problems.base import Share, check_width, scale_and_l2
 from psopt.problems.crew import Crew, total
 from psopt.problems.cuts import VECTORS_OF_NETWORKS, even, parts_of
 from psopt.problems.features import DenseFeatures, SparseFeatures, check_rows, check_walk, prepare
+from psopt.problems.stored import Stored
 
 if TYPE_CHECKING:
     from psopt.problems.kernels.steps import Rule, Walk
@@ -162,6 +163,7 @@ class Network:
             room = self._room(theta, scratch)
             return self._over_blocks(self._features, self._labels, self._rows[number], theta, room, weight, into)[0]
 
+        self._stored(self._features, theta)  # before threads ask for it
         return total(self._crew.add_up(self.parts, part, out))
 
     def _over_blocks(
@@ -175,6 +177,9 @@ class Network:
         out: np.ndarray | None = None,
     ) -> tuple[float, int]:
         """The summed losses and the right predictions of some rows; the gradient times ``weight`` into ``out``."""
+        stored = self._stored(features, theta)
+        if stored:
+            return self._class_rows(theta, stored, labels, rows, weight, room, out)
         if len(self._widths) == 2 and self._narrow and features.in_place(theta.dtype):
             X, y = features.block(rows.start, rows.stop, room.panel), labels[rows]
             return self._classes(theta, X, y, weight, room, out)
@@ -189,6 +194,27 @@ class Network:
             loss += part
             right += hits
         return loss, right
+
+    def _stored(self, features: DenseFeatures | SparseFeatures, theta: np.ndarray) -> Stored | None:
+        """What of the features is not zero, where there is little of it and a kernel for that."""
+        return features.stored(theta.dtype) if len(self._widths) == 2 and self._narrow else None
+
+    def _class_rows(
+        self,
+        theta: np.ndarray,
+        stored: Stored,
+        labels: np.ndarray,
+        rows: slice,
+        weight: float,
+        room: "_Room",
+        out: np.ndarray | None,
+    ) -> tuple[float, int]:
+        """`_over_blocks` by what is not zero."""
+        d, K = self._widths
+        bias, nowhere = theta[K * d :] if self._bias else room.no_bias, room.no_bias[:0] if out is None else out
+        pattern = stored.data, stored.indices, stored.indptr[rows.start : rows.stop + 1]
+        operands = *pattern, labels[rows], weight, room.class_rows(), nowhere
+        return kernels.sparse_classes.class_rows(K, theta, bias, *operands)
 
     def _classes(
         self, theta: np.ndarray, X: np.ndarray, labels: np.ndarray, weight: float, room: "_Room", out: np.ndarray | None
@@ -322,12 +348,19 @@ class _Room:
         self._widths = widths
         self._tiled: tuple[np.ndarray, ...] = ()
         self._classes: tuple[np.ndarray, ...] = ()
+        self._class_rows: tuple[np.ndarray, ...] = ()
 
     def classes(self) -> tuple[np.ndarray, ...]:
         """What `class_blocks` overwrites, made when it is first needed."""
         if not self._classes:
             self._classes = kernels.classes.room(*self._widths, self.panel.dtype)
         return self._classes
+
+    def class_rows(self) -> tuple[np.ndarray, ...]:
+        """What `kernels.sparse_classes.class_rows` overwrites, made when it is first needed."""
+        if not self._class_rows:
+            self._class_rows = kernels.sparse_classes.room(*self._widths, self.panel.dtype)
+        return self._class_rows
 
     def tiled(self) -> tuple[np.ndarray, ...]:
         """What `tiled_pass` overwrites, made when it is first needed."""

@@ -30,7 +30,8 @@ class Softmax(Network):
     Parameters
     ----------
     shard : Table
-        Features, dense or CSR (made dense block by block), shape (n_m, d), and labels.
+        Features, dense or CSR, shape (n_m, d), and labels. Passes over all rows go by the elements that are not zero,
+        of dense ones too, where these are a third at most.
     share : Share
     classes : int
         K, how many labels there are, 2 or above.

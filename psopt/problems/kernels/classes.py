@@ -87,7 +87,7 @@ def _add_lanes(S, D, K, length, B):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _settle(D, K, length, B, bias, labels, weight, top, best, mass):
+def settle_classes(D, K, length, B, bias, labels, weight, top, best, mass):
     """`softmax.settle_softmax` for the scores D[k length + b] of class k < K and row b < B.
 
     What D holds behind the last row of a class is overwritten with numbers of no meaning.
@@ -123,7 +123,7 @@ def _settle(D, K, length, B, bias, labels, weight, top, best, mass):
         z = D[k * length : k * length + B]
         for i in range(z.size):
             z[i] = z[i] - top[i]
-    every = D[: K * length]
+    every = D[: (K - 1) * length + B]
     for i in range(every.size):  # in one loop, which is long enough to have several exponentials at work
         every[i] = exp_negative(np.float64(every[i]))
     mass[:] = 0
@@ -205,7 +205,7 @@ def class_blocks(K, theta, bias, X, labels, weight, block, room, out, fresh):
         if rest:
             scores(tail, width, B, P[used:], VECTORS, pairs, S, block, whole == 0, later, 0, 0)
         _add_lanes(S, D, K, block, B)
-        part, hits = _settle(D, K, block, B, bias, labels[start : start + B], weight, top, best, mass)
+        part, hits = settle_classes(D, K, block, B, bias, labels[start : start + B], weight, top, best, mass)
         loss += part
         right += hits
         if out.size:

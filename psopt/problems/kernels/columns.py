@@ -6,7 +6,7 @@ first-level cache, a column names no row twice, so that no addition waits for th
 rows are short and of many lengths, whose ends a processor cannot foresee.
 """
 
-# csr.py fefe5b6f0730
+# csr.py 92e475cacad6
 # links.py cd66843bcde0
 
 import numpy as np

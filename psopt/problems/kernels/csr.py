@@ -7,8 +7,8 @@ losses of a whole block in one vector loop. The scatter relies on a row never na
 Where rows end is what a processor cannot foresee, and each wrong guess costs as much as ten stored values. Rows of
 uneven length are therefore visited by length within a block, in an order that `visits` finds once.
 
-When every stored value is 1, as in one-hot data, ``data`` is an empty array and is never read. The order of sums
-depends on the pattern of the matrix alone.
+When every stored value is 1, as in one-hot data, ``data`` is an empty array and is never read; passes over all rows of
+such data are mostly those of `columns`. The order of sums depends on the pattern of the matrix alone.
 
 Numba makes float64 of int64 mixed with uint64: every number that meets an index below is unsigned.
 """
@@ -160,3 +160,25 @@ def csr_gradient(link, data, indices, indptr, order, labels, theta, out, z):
         block_scatter(data, indices, indptr, order, first, stop, z, out)
         first = stop
     return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
+def count_stored(X, ends):
+    """ends[i + 1] <- how many elements of the rows 0, ..., i of X, shape (n, d), are not zero; NaN is not."""
+    ends[0] = 0
+    for i in range(X.shape[0]):
+        count = 0
+        for x in X[i]:
+            count += x != 0
+        ends[i + 1] = ends[i] + count
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
+def store(X, ends, data, columns):
+    """data and columns, shape (nnz,), <- these elements row by row, and where in their rows they are."""
+    for i in range(X.shape[0]):
+        x, place = X[i], ends[i]
+        for j in range(x.size):
+            if x[j] != 0:
+                data[place], columns[place] = x[j], j
+                place += 1

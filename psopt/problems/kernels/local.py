@@ -9,10 +9,10 @@ is plain descent, where g need not be written down. Nothing is checked: a caller
 at theta afterwards, in which a NaN or an infinity stays.
 """
 
-# csr.py fefe5b6f0730
+# csr.py 92e475cacad6
 # streams.py 8e8db12bbcea
 # links.py cd66843bcde0
-# rows.py 0ffcd69cf875
+# rows.py fea54191056c
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

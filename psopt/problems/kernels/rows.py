@@ -6,7 +6,7 @@ every sum depends on the shapes and on ``rows`` alone.
 
 # links.py cd66843bcde0
 # streams.py 8e8db12bbcea
-# csr.py fefe5b6f0730
+# csr.py 92e475cacad6
 
 import numpy as np
 from numba import njit

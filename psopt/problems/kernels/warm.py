@@ -125,8 +125,8 @@ def warm_problem(dtype: str, sparse: bool, curvature: bool, kind: str, batches: 
     for real in dict.fromkeys((dtype, "float64") if curvature else (dtype,)):
         if kind in NETWORKS:
             _warm_network(dtype, real, sparse)
-        if kind == "softmax" and not sparse:
-            _warm_classes(real)
+        if kind == "softmax":
+            _warm_classes(real, sparse)
         if kind not in NETWORKS or (kind == "softmax" and curvature):
             _warm_linear(dtype, real, sparse)
         theta, out = np.zeros(1, real), np.zeros(1, real)
@@ -212,11 +212,19 @@ def _warm_network(dtype: str, real: str, sparse: bool) -> None:
     kernels.softmax.softmax(scores, np.zeros(1, real))
 
 
-def _warm_classes(real: str) -> None:
+def _warm_classes(real: str, sparse: bool) -> None:
     """Softmax regression of two classes over one row in the dtype of theta."""
-    theta, X = np.zeros(2, real), np.zeros((1, 1), real)
+    theta, X, labels = np.zeros(2, real), np.zeros((1, 1), real), np.zeros(1, np.int64)
+    data, indices, indptr = _csr(real)
+    rows = data, indices, indptr, labels, 1.0, kernels.sparse_classes.room(1, 2, theta.dtype), np.zeros_like(theta)
+    kernels.sparse_classes.class_rows(np.int64(2), theta, theta, *rows)
+    if sparse:
+        return
+    ends = np.zeros(2, np.int64)
+    kernels.csr.count_stored(X, ends)
+    kernels.csr.store(X, ends, data, np.zeros(1, np.int32))
     room = kernels.classes.room(1, 2, theta.dtype)
-    operands = X, np.zeros(1, np.int64), 1.0, 1, room, np.zeros_like(theta), True
+    operands = X, labels, 1.0, 1, room, np.zeros_like(theta), True
     kernels.classes.class_blocks(np.int64(2), theta, theta, *operands)
 
 

@@ -753,7 +753,7 @@ def test_the_room_names_no_machine():
 
 @pytest.mark.parametrize(("width", "dtype"), [(4, "float64"), (8, "float32"), (5, "float64"), (784, "float64")])
 def test_scaled_rows_lie_where_no_vector_crosses_a_line(width, dtype):
-    """Where rows allow it, and rows that lie so stay; those that nothing is done to stay as well: they may be shared."""
+    """Where rows allow it, and rows that lie so stay; so do those that nothing is done to: they may be shared."""
     room = np.arange(9 * width + 8, dtype="float64")
     start = next(i for i in range(8) if room[i:].ctypes.data % 32 == 16)
     features = room[start : start + 9 * width].reshape(9, width)

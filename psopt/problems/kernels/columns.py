@@ -4,6 +4,9 @@ What is held is which rows name each column, a block of rows at a time. A column
 margins of its rows, and later takes the sum of their weights into the gradient: margins of a block lie in the
 first-level cache, a column names no row twice, so that no addition waits for the one before, and columns are long where
 rows are short and of many lengths, whose ends a processor cannot foresee.
+
+The columns of a block are the rows of its transpose: its margins are what `csr.block_scatter` adds up, and its gradient
+is what `csr.block_margins` finds.
 """
 
 # csr.py 92e475cacad6
@@ -12,7 +15,7 @@ rows are short and of many lengths, whose ends a processor cannot foresee.
 import numpy as np
 from numba import njit
 
-from psopt.problems.kernels.csr import STEP
+from psopt.problems.kernels.csr import STEP, block_margins, block_scatter
 from psopt.problems.kernels.links import settle
 
 _BLOCK = 3072  # rows, whose margins take three quarters of the first-level cache
@@ -51,43 +54,6 @@ def by_column(indices: np.ndarray, indptr: np.ndarray, d: int) -> tuple[np.ndarr
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
-def _add_to_margins(starts, rows, at, theta, z):
-    """z[i] += theta[j] for each row i of column j of a block, whose columns begin at starts[at]."""
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    p = np.uint64(starts[at])
-    for j in range(theta.size):
-        end, t = np.uint64(starts[at + j + 1]), np.float64(theta[j])
-        while p + four <= end:
-            i0, i1, i2, i3 = rows[p], rows[p + one], rows[p + two], rows[p + three]
-            z0, z1, z2, z3 = z[i0] + t, z[i1] + t, z[i2] + t, z[i3] + t
-            z[i0], z[i1], z[i2], z[i3] = z0, z1, z2, z3
-            p += four
-        while p < end:
-            z[rows[p]] += t
-            p += one
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
-def _add_to_gradient(starts, rows, at, z, out):
-    """out[j] += the sum of z over the rows of column j."""
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    p = np.uint64(starts[at])
-    for j in range(out.size):
-        end = np.uint64(starts[at + j + 1])
-        s0 = s1 = s2 = s3 = 0.0
-        while p + four <= end:
-            s0 += z[rows[p]]
-            s1 += z[rows[p + one]]
-            s2 += z[rows[p + two]]
-            s3 += z[rows[p + three]]
-            p += four
-        while p < end:
-            s0 += z[rows[p]]
-            p += one
-        out[j] += out.dtype.type((s0 + s1) + (s2 + s3))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=STEP)
 def columns_gradient(link, starts, rows, labels, theta, out, z):
     """sum_i loss(x_i.theta, y_i), float64, and out <- sum_i loss'(x_i.theta, y_i) x_i.
 
@@ -101,13 +67,18 @@ def columns_gradient(link, starts, rows, labels, theta, out, z):
     out : ndarray, shape (d,), or (0,) to leave the gradient out
     z : ndarray, float64, from `scratch`; overwritten
     """
-    total, at = 0.0, 0
+    d = np.uint64(theta.size)
+    found, in_order = np.empty(out.size), np.empty(0, np.uint32)
+    total, at = 0.0, np.uint64(0)
     out[:] = 0
     for first in range(0, labels.size, z.size):
         own = z[: min(z.size, labels.size - first)]
         own[:] = 0
-        _add_to_margins(starts, rows, at, theta, own)
+        block_scatter(z[:0], rows, starts, in_order, at, at + d, theta, own)
         total += settle(link, own, labels, first, own.size)
-        _add_to_gradient(starts, rows, at, own, out)
-        at += theta.size
+        if out.size:
+            block_margins(z[:0], rows, starts, in_order, own, at, at + d, found)
+            for j in range(out.size):
+                out[j] += out.dtype.type(found[j])
+        at += d
     return total

@@ -8,7 +8,7 @@ Labels come in the order of the sweep, as `sweep_order` gives it, so that a tile
 """
 
 # links.py cd66843bcde0
-# streams.py 8e8db12bbcea
+# streams.py 81c42ef4dc37
 
 import numpy as np
 from numba import njit

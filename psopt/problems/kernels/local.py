@@ -10,9 +10,9 @@ at theta afterwards, in which a NaN or an infinity stays.
 """
 
 # csr.py 92e475cacad6
-# streams.py 8e8db12bbcea
+# streams.py 81c42ef4dc37
 # links.py cd66843bcde0
-# rows.py fea54191056c
+# rows.py 5b901b9f5cc3
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

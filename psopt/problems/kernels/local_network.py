@@ -11,7 +11,7 @@ Nothing is checked but the loss: where it is not finite all of theta is NaN, and
 
 # links.py cd66843bcde0
 # network.py d29731497d71
-# rows.py fea54191056c
+# rows.py 5b901b9f5cc3
 # steps.py 0fa249932d84
 # vector.py ee57d9191f88
 

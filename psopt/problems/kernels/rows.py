@@ -5,7 +5,7 @@ every sum depends on the shapes and on ``rows`` alone.
 """
 
 # links.py cd66843bcde0
-# streams.py 8e8db12bbcea
+# streams.py 81c42ef4dc37
 # csr.py 92e475cacad6
 
 import numpy as np

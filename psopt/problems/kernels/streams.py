@@ -152,8 +152,8 @@ def margins(X, theta, q, start, stop, z, fetching):
         _call_margins(theta, theta.size, X[start:], q * theta.size, stop - start, z, fetching)
         return
     for b in range(stop - start):
-        for k in range(8):
-            z[8 * b + k] = row_margin(X[k * q + start + b], theta)
+        for k in range(STREAMS):
+            z[STREAMS * b + k] = row_margin(X[k * q + start + b], theta)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
@@ -165,5 +165,5 @@ def axpys(X, q, start, stop, z, out, fetching):
         _call_axpys(out, out.size, X[start:], q * out.size, stop - start, z, fetching)
         return
     for b in range(stop - start):
-        for k in range(8):
-            row_axpy(X[k * q + start + b], z[8 * b + k], out)
+        for k in range(STREAMS):
+            row_axpy(X[k * q + start + b], z[STREAMS * b + k], out)
